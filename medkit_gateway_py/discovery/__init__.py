@@ -1,0 +1,1 @@
+"""Where local entities come from: providers behind one interface."""
