@@ -1,0 +1,310 @@
+"""Origin sections: what one gateway has in its own graph, as it travels between gateways (AGGREGATION.md §5, §6).
+
+A tree document is a set of sections. Each was issued by the gateway that has the entities in its own graph, and
+carries the instance ids of the gateways it came over. Reading is strict: a wrong envelope refuses the document, a
+wrong item is dropped and named. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..entities.ids import is_valid_id
+from ..entities.model import App, Area, Component, Entity, Function, Kind
+from ..entities.tree import EntityTree
+
+SCHEMA = 1
+# Bounds on what one peer can make us hold; all are far above what a real robot has.
+MAX_ORIGINS = 1024
+MAX_TEXT = 4096
+MAX_LIST = 20_000
+MAX_INSTANCE_ID = 200
+MAX_DROPPED_NAMED = 50
+
+_CLASSES: Mapping[Kind, type[Entity]] = {
+    Kind.AREA: Area,
+    Kind.COMPONENT: Component,
+    Kind.APP: App,
+    Kind.FUNCTION: Function,
+}
+# Not on the wire: what a node offers stays with its owner, contributors are the receiver's to say.
+_LOCAL_ONLY = frozenset({"topics", "services", "actions", "contributors"})
+_LISTS_OF_IDS = frozenset({"hosts", "depends_on"})
+
+
+class TreeDocumentError(ValueError):
+    """The document of a peer is not a tree document; its last good one stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedItem:
+    """An item of a peer that could not be used: where it stood and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayIdentity:
+    """Who a gateway is: `id` its instance id, `boot_id` this start of it, `name` what it calls itself."""
+
+    id: str
+    boot_id: str
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class OriginSection:
+    """The entities of one origin, with the ids they have there.
+
+    `path` begins with the gateway we have it from and ends with the origin. `served_as` maps an app's id at the
+    origin to its id at the gateway we have it from, where the two differ. `state` is `up` or `down`; a `down`
+    section has no entities.
+    """
+
+    id: str
+    name: str
+    boot_id: str
+    seq: int
+    path: tuple[str, ...]
+    state: str = "up"
+    tree: EntityTree = field(default_factory=EntityTree)
+    served_as: Mapping[str, str] = field(default_factory=dict)
+
+    def app_id_at_exporter(self, app_id: str) -> str:
+        """The id under which the gateway we have the section from serves this app."""
+        return self.served_as.get(app_id, app_id)
+
+
+@dataclass(frozen=True)
+class TreeDocument:
+    """One peer's answer to `GET /api/v1/x-medkit/tree`, read."""
+
+    gateway: GatewayIdentity
+    seq: int
+    sections: tuple[OriginSection, ...]
+    dropped: tuple[DroppedItem, ...] = ()
+    dropped_count: int = 0
+
+
+def entity_to_wire(entity: Entity) -> dict[str, Any]:
+    """The JSON object of an entity; members that say nothing are omitted."""
+    wire: dict[str, Any] = {}
+    for one in fields(entity):
+        if one.name in _LOCAL_ONLY:
+            continue
+        value = getattr(entity, one.name)
+        if isinstance(value, bool):
+            if value != one.default:
+                wire[one.name] = value
+        elif value:
+            wire[one.name] = list(value) if isinstance(value, tuple) else value
+    return wire
+
+
+def entity_from_wire(kind: Kind, wire: Any) -> Entity:
+    """The entity of a JSON object. Unknown members are ignored; a wrong one raises ValueError with its name."""
+    if not isinstance(wire, dict):
+        raise ValueError("not an object")
+    entity_id = wire.get("id")
+    if not isinstance(entity_id, str) or not is_valid_id(entity_id):
+        raise ValueError("id: not a valid entity id")
+    values: dict[str, Any] = {}
+    for one in fields(_CLASSES[kind]):
+        value = wire.get(one.name)
+        if one.name in _LOCAL_ONLY or value is None:
+            continue
+        values[one.name] = _field(one.name, one.type, value)
+    return _CLASSES[kind](**values)
+
+
+def _field(name: str, declared: Any, value: Any) -> Any:
+    if declared == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected a boolean")
+        return value
+    if declared == "str":
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            raise ValueError(f"{name}: expected a string of at most {MAX_TEXT} characters")
+        return value
+    if declared.startswith("tuple[str"):
+        if not isinstance(value, list) or len(value) > MAX_LIST:
+            raise ValueError(f"{name}: expected an array of at most {MAX_LIST} strings")
+        for text in value:
+            if not isinstance(text, str) or len(text) > MAX_TEXT:
+                raise ValueError(f"{name}: expected strings")
+            if name in _LISTS_OF_IDS and not is_valid_id(text):
+                raise ValueError(f"{name}: holds something that is no entity id")
+        return tuple(value)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: expected an object")
+    return value
+
+
+def section_to_wire(section: OriginSection) -> dict[str, Any]:
+    """The JSON object of a section, as it stands in `origins`."""
+    entities: dict[str, list[dict[str, Any]]] = {}
+    for kind in Kind:
+        items = [entity_to_wire(entity) for entity in section.tree.of(kind).values()]
+        if kind is Kind.APP:
+            for item in items:
+                served = section.served_as.get(item["id"])
+                if served is not None and served != item["id"]:
+                    item["served_as"] = served
+        entities[kind.value] = items
+    return {
+        "id": section.id,
+        "name": section.name,
+        "boot_id": section.boot_id,
+        "seq": section.seq,
+        "path": list(section.path),
+        "state": section.state,
+        "entities": entities,
+    }
+
+
+def tree_to_wire(gateway: GatewayIdentity, seq: int, sections: Sequence[OriginSection]) -> dict[str, Any]:
+    """The document of `GET /api/v1/x-medkit/tree` (AGGREGATION.md §6)."""
+    return {
+        "schema": SCHEMA,
+        "gateway": {"id": gateway.id, "boot_id": gateway.boot_id, "name": gateway.name, "version": gateway.version},
+        "seq": seq,
+        "origins": [section_to_wire(section) for section in sections],
+    }
+
+
+def tree_from_wire(document: Any, max_entities: int) -> TreeDocument:
+    """Read a peer's document.
+
+    Raises TreeDocumentError for a wrong envelope, a wrong schema, or more than `max_entities` entities (the tree is
+    then refused whole, AGGREGATION.md §1). Wrong items and sections are dropped and named.
+    """
+    if not isinstance(document, dict):
+        raise TreeDocumentError("not an object")
+    if document.get("schema") != SCHEMA or isinstance(document.get("schema"), bool):
+        raise TreeDocumentError(f"schema is not {SCHEMA}")
+    gateway = _identity(document.get("gateway"))
+    origins = document.get("origins")
+    if not isinstance(origins, list) or len(origins) > MAX_ORIGINS:
+        raise TreeDocumentError(f"origins: expected an array of at most {MAX_ORIGINS}")
+    seq = _sequence(document.get("seq"))
+    reader = _Reader(max_entities)
+    sections = []
+    seen: set[str] = set()
+    for index, wire in enumerate(origins):
+        try:
+            section = reader.section(wire, f"origins[{index}]")
+        except ValueError as error:
+            if isinstance(error, TreeDocumentError):
+                raise
+            reader.drop(f"origins[{index}]", str(error))
+            continue
+        if section.id in seen:
+            reader.drop(f"origins[{index}]", "a second section of the same origin")
+        elif section.path[0] != gateway.id or section.path[-1] != section.id:
+            reader.drop(f"origins[{index}]", "path does not lead from the gateway to the origin")
+        else:
+            seen.add(section.id)
+            sections.append(section)
+    return TreeDocument(gateway, seq, tuple(sections), tuple(reader.dropped), reader.dropped_count)
+
+
+def _identity(wire: Any) -> GatewayIdentity:
+    if not isinstance(wire, dict):
+        raise TreeDocumentError("gateway: expected an object")
+    try:
+        return GatewayIdentity(
+            _name(wire.get("id"), "gateway.id"),
+            _name(wire.get("boot_id"), "gateway.boot_id"),
+            _text(wire.get("name", ""), "gateway.name"),
+            _text(wire.get("version", ""), "gateway.version"),
+        )
+    except ValueError as error:
+        raise TreeDocumentError(str(error)) from None
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_INSTANCE_ID or not value.isprintable():
+        raise ValueError(f"{where}: expected 1 to {MAX_INSTANCE_ID} printable characters")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise ValueError(f"{where}: expected a string")
+    return value
+
+
+def _sequence(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise TreeDocumentError("seq: expected an integer from 0")
+    return value
+
+
+class _Reader:
+    """Reads sections under one common bound on entities, collecting what had to be dropped."""
+
+    def __init__(self, max_entities: int) -> None:
+        self._max_entities = max_entities
+        self._entities = 0
+        self.dropped: list[DroppedItem] = []
+        self.dropped_count = 0
+
+    def drop(self, where: str, reason: str) -> None:
+        self.dropped_count += 1
+        if len(self.dropped) < MAX_DROPPED_NAMED:
+            self.dropped.append(DroppedItem(where, reason))
+
+    def section(self, wire: Any, where: str) -> OriginSection:
+        if not isinstance(wire, dict):
+            raise ValueError("not an object")
+        path = wire.get("path")
+        if not isinstance(path, list) or not path or len(path) > MAX_ORIGINS:
+            raise ValueError("path: expected a non-empty array")
+        state = wire.get("state", "up")
+        if state not in ("up", "down"):
+            raise ValueError("state: expected up or down")
+        entities = wire.get("entities", {})
+        if not isinstance(entities, dict):
+            raise ValueError("entities: expected an object")
+        served_as: dict[str, str] = {}
+        found = {kind: self._items(kind, entities.get(kind.value, []), where, served_as) for kind in Kind}
+        return OriginSection(
+            id=_name(wire.get("id"), "id"),
+            name=_text(wire.get("name", ""), "name"),
+            boot_id=_name(wire.get("boot_id"), "boot_id"),
+            seq=_sequence(wire.get("seq")),
+            path=tuple(_name(hop, "path") for hop in path),
+            state=state,
+            tree=EntityTree(**{kind.value: items for kind, items in found.items()}) if state == "up" else EntityTree(),
+            served_as=served_as,
+        )
+
+    def _items(self, kind: Kind, wires: Any, where: str, served_as: dict[str, str]) -> dict[str, Any]:
+        where = f"{where}.{kind.value}"
+        if not isinstance(wires, list):
+            self.drop(where, "expected an array")
+            return {}
+        self._entities += len(wires)
+        if self._entities > self._max_entities:
+            raise TreeDocumentError(f"more than {self._max_entities} entities")
+        found: dict[str, Any] = {}
+        for index, wire in enumerate(wires):
+            try:
+                entity = entity_from_wire(kind, wire)
+                served = wire.get("served_as")
+                if served is not None and not (isinstance(served, str) and is_valid_id(served)):
+                    raise ValueError("served_as: not a valid entity id")
+            except ValueError as error:
+                self.drop(f"{where}[{index}]", str(error))
+                continue
+            if entity.id in found:
+                self.drop(f"{where}[{index}]", f"a second {entity.id}")
+                continue
+            found[entity.id] = entity
+            if served is not None and kind is Kind.APP:
+                served_as[entity.id] = served
+        return found

@@ -1,0 +1,1 @@
+"""HTTP: the app factory, one router a collection, errors, middleware, models."""

@@ -1,0 +1,1 @@
+"""What an entity offers, a module a collection. Local entities only; peers are asked by `aggregation/`."""
