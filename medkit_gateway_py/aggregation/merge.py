@@ -139,7 +139,13 @@ def _choose_sections(own_id: str, views: Sequence[PeerView], max_hops: int) -> l
         for section in view.sections:
             if section.state != "up" or own_id in section.path or len(section.path) > max_hops:
                 continue
-            candidate = ((section.boot_id, section.seq), len(section.path), view.name, order, _Chosen(view.name, section))
+            candidate = (
+                (section.boot_id, section.seq),
+                len(section.path),
+                view.name,
+                order,
+                _Chosen(view.name, section),
+            )
             present = best.get(section.id)
             if present is None or _is_better(candidate, present):
                 best[section.id] = candidate
@@ -270,9 +276,9 @@ def _merge_by_id(state: _State, kind: Kind) -> dict[str, list[_Share]]:
 
 
 def _route_components(state: _State, merged: Mapping[str, list[_Share]]) -> None:
-    groups = {
-        cast("Component", share.entity).parent_component_id for shares in merged.values() for share in shares
-    } - {""}
+    groups = {cast("Component", share.entity).parent_component_id for shares in merged.values() for share in shares} - {
+        ""
+    }
     for component_id, shares in merged.items():
         is_local = not shares[0].peer
         if component_id in groups and not is_local:
@@ -334,7 +340,9 @@ def _unite(state: _State, shares: list[_Share]) -> Entity:
 def _references(state: _State, share: _Share, name: str) -> Iterable[str]:
     values: tuple[str, ...] = getattr(share.entity, name)
     if name == "hosts":
-        return (state.app_ids.get((share.origin, app_id), app_id) for app_id in values if _is_known(state, share, app_id))
+        return (
+            state.app_ids.get((share.origin, app_id), app_id) for app_id in values if _is_known(state, share, app_id)
+        )
     return values
 
 
