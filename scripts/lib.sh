@@ -9,7 +9,8 @@
 # interpreter, MEDKIT_ENV_DIR the folder (default .venv in the checkout).
 # Everything is said on standard error, so that the output of a command in the environment stays its own.
 
-set -euo pipefail
+set -Eeuo pipefail
+trap 'printf "[medkit] error: %s, line %s: a command failed: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 MEDKIT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 MEDKIT_ENVS=${MEDKIT_ENV_DIR:-$MEDKIT_ROOT/.venv}
@@ -117,7 +118,7 @@ _stamp_libraries() {
 _stamp_build() {
   (cd "$MEDKIT_ROOT" && { cat setup.py setup.cfg package.xml
     find launch config resource "$MEDKIT_PACKAGE" \( -name '__pycache__' -prune \) -o \
-      \( -path "$MEDKIT_PACKAGE/*.py" ! -name '__init__.py' \) -o -type f -print 2>/dev/null | LC_ALL=C sort
+      \( -path "$MEDKIT_PACKAGE/*.py" ! -name '__init__.py' \) -o -type f -print 2>/dev/null | LC_ALL=C sort || true
     cat "$MEDKIT_VENV/.libraries" 2>/dev/null || true; }) | sha256sum | cut -d' ' -f1
 }
 
