@@ -7,6 +7,7 @@ wrong item is dropped and named. Pure: no I/O, no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -21,6 +22,7 @@ MAX_ORIGINS = 1024
 MAX_TEXT = 4096
 MAX_LIST = 20_000
 MAX_INSTANCE_ID = 200
+MAX_NAMEPLATE = 100
 MAX_DROPPED_NAMED = 50
 
 _CLASSES: Mapping[Kind, type[Entity]] = {
@@ -127,21 +129,38 @@ def _field(name: str, declared: Any, value: Any) -> Any:
             raise ValueError(f"{name}: expected a boolean")
         return value
     if declared == "str":
-        if not isinstance(value, str) or len(value) > MAX_TEXT:
-            raise ValueError(f"{name}: expected a string of at most {MAX_TEXT} characters")
-        return value
+        return _text(value, name)
     if declared.startswith("tuple[str"):
         if not isinstance(value, list) or len(value) > MAX_LIST:
             raise ValueError(f"{name}: expected an array of at most {MAX_LIST} strings")
         for text in value:
-            if not isinstance(text, str) or len(text) > MAX_TEXT:
-                raise ValueError(f"{name}: expected strings")
+            _text(text, name)
             if name in _LISTS_OF_IDS and not is_valid_id(text):
                 raise ValueError(f"{name}: holds something that is no entity id")
         return tuple(value)
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: expected an object")
-    return value
+    return _nameplate(name, value)
+
+
+def _nameplate(name: str, value: Any, depth: int = 0) -> dict[str, Any]:
+    """An `identity` object: scalars, and objects of scalars one level down (`extra`, API.md §12.1), nothing deeper."""
+    if not isinstance(value, dict) or len(value) > MAX_NAMEPLATE:
+        raise ValueError(f"{name}: expected an object of at most {MAX_NAMEPLATE} members")
+    checked: dict[str, Any] = {}
+    for key, inner in value.items():
+        _text(key, name)
+        if isinstance(inner, dict) and depth == 0:
+            checked[key] = _nameplate(name, inner, depth + 1)
+        elif isinstance(inner, str):
+            checked[key] = _text(inner, name)
+        elif isinstance(inner, bool) or inner is None:
+            checked[key] = inner
+        elif isinstance(inner, int) and abs(inner) < 2**63:
+            checked[key] = inner
+        elif isinstance(inner, float) and math.isfinite(inner):
+            checked[key] = inner
+        else:
+            raise ValueError(f"{name}: {key} is neither text, number, boolean nor a flat object")
+    return checked
 
 
 def section_to_wire(section: OriginSection) -> dict[str, Any]:
@@ -190,16 +209,19 @@ def tree_from_wire(document: Any, max_entities: int) -> TreeDocument:
     origins = document.get("origins")
     if not isinstance(origins, list) or len(origins) > MAX_ORIGINS:
         raise TreeDocumentError(f"origins: expected an array of at most {MAX_ORIGINS}")
-    seq = _sequence(document.get("seq"))
+    try:
+        seq = _sequence(document.get("seq"))
+    except ValueError as error:
+        raise TreeDocumentError(str(error)) from None
     reader = _Reader(max_entities)
     sections = []
     seen: set[str] = set()
     for index, wire in enumerate(origins):
         try:
             section = reader.section(wire, f"origins[{index}]")
+        except TreeDocumentError:
+            raise
         except ValueError as error:
-            if isinstance(error, TreeDocumentError):
-                raise
             reader.drop(f"origins[{index}]", str(error))
             continue
         if section.id in seen:
@@ -234,13 +256,19 @@ def _name(value: Any, where: str) -> str:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise ValueError(f"{where}: expected a string")
+        raise ValueError(f"{where}: expected a string of at most {MAX_TEXT} characters")
+    if not value.isascii():
+        # Half a surrogate pair could be read here and never be written again.
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{where}: holds a character that is no Unicode") from None
     return value
 
 
 def _sequence(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise TreeDocumentError("seq: expected an integer from 0")
+        raise ValueError("seq: expected an integer from 0")
     return value
 
 
