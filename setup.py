@@ -42,7 +42,7 @@ def requirements() -> list[str]:
 setup(
     name=NAME,
     version="0.1.0",
-    description="One diagnostics API for a fleet of ROS 2 robots: a gateway from the ROS graph to a SOVD-style REST tree",
+    description="A gateway from the ROS 2 graph to a SOVD-style REST tree, which makes several gateways look like one",
     maintainer="The medkit_gateway_py maintainers",
     maintainer_email="maintainers@example.org",
     license="Apache-2.0",

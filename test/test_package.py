@@ -1,0 +1,147 @@
+"""The package as others see it: what package.xml, setup.py and the installed metadata say, and that they agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from importlib import import_module, metadata, util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import medkit_gateway_py
+
+ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def setup_arguments() -> dict[str, Any]:
+    """What setup.py hands to setuptools, without running a command."""
+    code = (
+        "import json, sys, setuptools\n"
+        "setuptools.setup = lambda **kw: print(json.dumps(kw))\n"
+        "sys.argv = ['setup.py']\n"
+        "exec(compile(open('setup.py').read(), 'setup.py', 'exec'))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    return dict(json.loads(run.stdout))
+
+
+SETUP = setup_arguments()
+
+
+def requirement_lines(name: str) -> list[str]:
+    lines = (ROOT / "scripts" / "requirements" / name).read_text().splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def test_one_version_everywhere() -> None:
+    assert MANIFEST.findtext("version") == SETUP["version"] == medkit_gateway_py.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{SETUP['version']}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_package_xml_says_ament_python_and_a_valid_maintainer() -> None:
+    # colcon takes an invalid manifest for a plain Python package, silently, and ros2 run then finds nothing.
+    assert MANIFEST.findtext("name") == SETUP["name"] == "medkit_gateway_py"
+    assert MANIFEST.findtext("export/build_type") == "ament_python"
+    maintainer = MANIFEST.find("maintainer")
+    assert maintainer is not None
+    assert re.fullmatch(r"[^@\s]+@[a-z0-9-]+(\.[a-z0-9-]+)+", maintainer.get("email", ""))
+
+
+def test_launch_and_ros_packages_are_ros_dependencies_not_pip_ones() -> None:
+    declared = {element.text for element in MANIFEST if element.tag.endswith("depend")}
+    assert {"rclpy", "launch", "launch_ros"} <= declared
+    pip_names = {re.split(r"[<>=\[]", line)[0].lower() for line in SETUP["install_requires"]}
+    assert not pip_names & {"launch", "launch-ros", "launch_ros", "rclpy", "ros2cli"}
+
+
+def test_setup_and_requirements_name_the_same_libraries() -> None:
+    assert sorted(SETUP["install_requires"]) == sorted(["setuptools", *requirement_lines("runtime.txt")])
+
+
+@pytest.mark.parametrize("distro", ["kilted", "jazzy"])
+def test_ros_wheels_are_pinned_exactly(distro: str) -> None:
+    lines = requirement_lines(f"{distro}.txt")
+    assert [line for line in lines if not re.fullmatch(r"ros-[a-z0-9-]+==[0-9.]+", line)] == []
+    assert any(line.startswith("ros-rclpy==") for line in lines)
+
+
+def test_every_library_that_the_code_imports_is_declared() -> None:
+    ours = {"medkit_gateway_py"}
+    ros = {element.text for element in MANIFEST if element.tag.endswith("depend")} | {
+        "rosidl_parser",
+        "rosidl_runtime_py",
+    }
+    pip = {re.split(r"[<>=\[]", line)[0].lower().replace("-", "_") for line in SETUP["install_requires"]}
+    names = pip | {"yaml"} | {"starlette", "uvloop", "httptools"}  # brought by PyYAML, fastapi and uvicorn[standard]
+    undeclared = set()
+    for path in (ROOT / "medkit_gateway_py").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                tops = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                tops = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            undeclared |= {
+                f"{path.relative_to(ROOT)}: {top}"
+                for top in tops - ours - ros - names
+                if top not in sys.stdlib_module_names
+            }
+    assert undeclared == set()
+
+
+def test_entry_points_lead_to_something() -> None:
+    for group, lines in SETUP["entry_points"].items():
+        for line in lines:
+            module, _, attribute = line.split("=")[1].strip().partition(":")
+            assert util.find_spec(module) is not None, f"{group}: {line}"
+            assert callable(getattr(import_module(module), attribute)), f"{group}: {line}"
+
+
+def test_installed_metadata_has_the_entry_points() -> None:
+    try:
+        installed = metadata.distribution("medkit_gateway_py")
+    except metadata.PackageNotFoundError:
+        pytest.skip("the package is imported from the checkout, not installed: ./scripts/test installs it")
+    found = {f"{point.name} = {point.value}" for point in installed.entry_points}
+    assert found == {line for lines in SETUP["entry_points"].values() for line in lines}
+
+
+def test_data_files_hold_the_manifest_the_marker_and_all_of_launch_and_config() -> None:
+    files = {name for _, names in SETUP["data_files"] for name in names}
+    assert {"package.xml", "resource/medkit_gateway_py"} <= files
+    for folder in ("launch", "config"):
+        wanted = {
+            str(path.relative_to(ROOT))
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and not path.name.startswith(".") and "__pycache__" not in path.parts
+        }
+        assert wanted, f"{folder}/ is empty"
+        assert wanted <= files
+
+
+def test_every_folder_with_python_is_a_package() -> None:
+    packages = set(SETUP["packages"])
+    for path in (ROOT / "medkit_gateway_py").rglob("*.py"):
+        assert ".".join(path.parent.relative_to(ROOT).parts) in packages, path
+
+
+def test_sources_stay_within_python_3_10() -> None:
+    for path in [*(ROOT / "medkit_gateway_py").rglob("*.py"), *(ROOT / "test").rglob("*.py"), ROOT / "setup.py"]:
+        ast.parse(path.read_text(), filename=str(path), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("script", ["env", "test", "demo"])
+def test_scripts_can_be_run_and_say_how(script: str) -> None:
+    run = subprocess.run(
+        [str(ROOT / "scripts" / script), "--help"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert run.stdout.startswith(f"usage: ./scripts/{script}")
