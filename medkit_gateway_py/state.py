@@ -1,0 +1,315 @@
+"""What one gateway keeps over restarts: its identity and the ids it has given (AGGREGATION.md §1, §2, §4).
+
+SQLite in WAL mode in a directory of its own, under a file lock, so that two gateways never share one (DECISIONS 28).
+When the directory is taken or not writable, the same object works in memory and says so in `problem`. Everything here
+blocks on the disk: call it in a worker thread. It does not decide which id anything gets.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .entities.ids import GivenId, GivenIds
+
+MAX_GIVEN = 100_000  # AGGREGATION.md §4: about 20 MB; beyond, what was seen longest ago leaves first
+SCHEMA_VERSION = 1
+# A data base that goes bad at every start must not fill the disk with its copies.
+_KEPT_CORRUPT = 5
+_LOCK_WAIT_S = 10.0
+_BOOT_CEILING = 0xFFFF0000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS given (
+    origin TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, id TEXT NOT NULL, via TEXT NOT NULL,
+    origin_name TEXT NOT NULL, given_at REAL NOT NULL, last_seen REAL NOT NULL, PRIMARY KEY (origin, kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS given_last_seen ON given (last_seen);
+"""
+
+Owner = tuple[str, str, str]
+
+
+class StateError(Exception):
+    """The disk did not take it (full, read-only, gone). Nothing was changed there; the caller may go on in memory."""
+
+
+def state_directory(configured: str, port: int, environ: Mapping[str, str]) -> Path:
+    """The directory of this gateway: as configured, or one per port below `$XDG_STATE_HOME` (AGGREGATION.md §1)."""
+    if configured:
+        return Path(configured).expanduser()
+    base = environ.get("XDG_STATE_HOME", "")
+    # The XDG specification: a relative path is to be ignored.
+    root = Path(base) if base.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    return root / "medkit_gateway_py" / f"port-{port}"
+
+
+class StateStore:
+    """The state of one gateway. Thread-safe; `open` it, `close` it.
+
+    persistent: whether it is on disk. problem: "" or why it is not, in a sentence. notes: what else was found at
+    opening and is worth a warning. instance_id, boot_id: AGGREGATION.md §2; the boot ids of one instance sort by age.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, lock_file: int | None, problem: str, notes: tuple[str, ...]
+    ) -> None:
+        self._db = connection
+        self._lock_file = lock_file
+        self._guard = threading.Lock()
+        self._latest = 0.0
+        self._closed = False
+        self.persistent = lock_file is not None
+        self.problem = problem
+        self.notes = notes
+        self.instance_id = ""
+        self.boot_id = ""
+
+    @classmethod
+    def open(cls, path: Path | None, *, instance_id: str = "", now: float | None = None) -> StateStore:
+        """Open the state in the directory `path`, or in memory when it cannot be used; never raises for that.
+
+        None: in memory, without a problem. `instance_id` (aggregation.instance_id) is used instead of the stored
+        one, which stays. `now` is seconds since the epoch.
+        """
+        now = time.time() if now is None else now
+        problem = ""
+        if path is not None:
+            try:
+                store = cls._open_directory(path)
+                try:
+                    store._identify(instance_id, now)
+                except BaseException:
+                    store.close()
+                    raise
+                return store
+            except (OSError, sqlite3.Error, StateError) as error:
+                problem = f"The state directory {path} cannot be used: {error}."
+        connection = _connect(":memory:")
+        connection.executescript(_SCHEMA)
+        store = cls(connection, None, problem, ())
+        store._identify(instance_id, now)
+        return store
+
+    @classmethod
+    def _open_directory(cls, path: Path) -> StateStore:
+        # Only a directory that is made here gets the mode: one that was there may belong to others too.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        lock_file = _take_lock(path / "state.lock")
+        try:
+            database = path / "state.db"
+            notes: tuple[str, ...] = ()
+            try:
+                connection = _open_sound(database)
+            except _Corrupt as error:
+                moved = _move_aside(database)
+                notes = (f"The state in {database} is damaged ({error}); it was moved to {moved} and begun anew.",)
+                connection = _open_sound(database)
+            return cls(connection, lock_file, "", notes)
+        except BaseException:
+            os.close(lock_file)
+            raise
+
+    def given(self) -> GivenIds:
+        """All remembered ids."""
+        with self._using() as db:
+            rows = db.execute("SELECT origin, kind, key, id, via, origin_name FROM given ORDER BY given_at, id")
+            return GivenIds(GivenId(*row) for row in rows)
+
+    def remember(self, new: Sequence[GivenId], now: float) -> None:
+        """Keep new ids; all of them are on disk when it returns, or none is and StateError was raised.
+
+        An owner that has an id already keeps it. ROS-internal nodes (`_...`) are left out (AGGREGATION.md §4).
+        """
+        kept = [one for one in new if not _is_internal(one)]
+        if not kept:
+            return
+        with self._writing() as db:
+            seen = self._advance(now)
+            db.executemany(
+                "INSERT INTO given VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (origin, kind, key) DO UPDATE SET last_seen = excluded.last_seen",
+                [(*one.owner, one.id, one.via, one.origin_name, seen, seen) for one in kept],
+            )
+            surplus = db.execute("SELECT count(*) FROM given").fetchone()[0] - MAX_GIVEN
+            if surplus > 0:
+                _delete(db, db.execute(_OLDEST, (surplus,)).fetchall())
+
+    def touch(self, keys: Iterable[Owner], now: float) -> None:
+        """Note that these owners exist now; unknown ones are ignored."""
+        with self._writing() as db:
+            seen = self._advance(now)
+            db.executemany(
+                "UPDATE given SET last_seen = ? WHERE origin = ? AND kind = ? AND key = ?",
+                ((seen, *key) for key in keys),
+            )
+
+    def forget_older_than(self, now: float, seconds: float) -> list[Owner]:
+        """Forget owners not seen for so long; they are returned, for `GivenIds.discard`."""
+        return self._forget("last_seen < ?", lambda: self._advance(now) - seconds)
+
+    def forget_origin(self, origin: str) -> list[Owner]:
+        """Forget every id of a gateway; the owners are returned, for `GivenIds.discard`."""
+        return self._forget("origin = ?", lambda: origin)
+
+    def close(self) -> None:
+        """Release the data base and the lock; may be called twice."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            self._db.close()
+            if self._lock_file is not None:
+                os.close(self._lock_file)
+
+    def _forget(self, condition: str, value: Callable[[], object]) -> list[Owner]:
+        with self._writing() as db:
+            rows = db.execute(f"SELECT origin, kind, key FROM given WHERE {condition}", (value(),)).fetchall()
+            _delete(db, rows)
+            return [(row[0], row[1], row[2]) for row in rows]
+
+    def _identify(self, instance_id: str, now: float) -> None:
+        """Read or make the instance id, and count this boot."""
+        with self._writing() as db:
+            meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
+            stored = meta.get("instance_id") or str(uuid.uuid4())
+            # The clock keeps boot ids rising also where the counter is lost or in memory; the counter, where the
+            # clock stands still (boards without a battery begin in 1970 at every boot).
+            boot = max(int(meta.get("boot", 0)) + 1, min(int(now), _BOOT_CEILING))
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [("instance_id", stored), ("boot", str(boot))])
+            self._latest = db.execute("SELECT coalesce(max(last_seen), 0) FROM given").fetchone()[0]
+        self.instance_id = instance_id or stored
+        self.boot_id = f"{boot:08x}-{secrets.token_hex(4)}"
+
+    def _advance(self, now: float) -> float:
+        """The time to write: never before what is written already, so that a clock set back ages nothing."""
+        self._latest = max(self._latest, now)
+        return self._latest
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        if not self._guard.acquire(timeout=_LOCK_WAIT_S):
+            raise StateError("another thread holds the state for too long")
+        try:
+            if self._closed:
+                raise StateError("the state is closed")
+            yield self._db
+        except sqlite3.Error as error:
+            raise StateError(str(error)) from error
+        finally:
+            self._guard.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, rolled back whole on any error."""
+        with self._using() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+
+class _Corrupt(Exception):
+    """The file is no data base of ours any more."""
+
+
+_OLDEST = "SELECT origin, kind, key FROM given ORDER BY last_seen, given_at LIMIT ?"
+
+
+def _delete(db: sqlite3.Connection, owners: Iterable[Sequence[Any]]) -> None:
+    db.executemany("DELETE FROM given WHERE origin = ? AND kind = ? AND key = ?", owners)
+
+
+def _is_internal(one: GivenId) -> bool:
+    return one.kind == "apps" and one.key.rsplit("/", 1)[-1].startswith("_")
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    # Transactions are written out (`isolation_level=None`); our own lock keeps the threads apart.
+    return sqlite3.connect(target, isolation_level=None, check_same_thread=False, timeout=5.0)
+
+
+def _open_sound(database: Path) -> sqlite3.Connection:
+    """A checked data base with our tables. Raises _Corrupt when its content is bad, sqlite3.Error or OSError when
+    it cannot be used for another reason, StateError when a newer version wrote it."""
+    os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its WAL files the same mode
+    connection = _connect(str(database))
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StateError("a newer version of the gateway wrote it")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # An id must be on disk before it is served, also when the power fails.
+        connection.execute("PRAGMA synchronous = FULL")
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise _Corrupt(verdict)
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        _probe(connection)
+        return connection
+    except sqlite3.OperationalError:
+        connection.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _Corrupt(str(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _probe(connection: sqlite3.Connection) -> None:
+    """Raises _Corrupt when tables, columns or the boot counter are not ours."""
+    try:
+        connection.execute("SELECT origin, kind, key, id, via, origin_name, given_at, last_seen FROM given LIMIT 1")
+        int((connection.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or ("0",))[0])
+    except (sqlite3.OperationalError, ValueError) as error:
+        raise _Corrupt(str(error)) from error
+
+
+def _take_lock(path: Path) -> int:
+    """An open, locked file. The lock goes with the process, however that ends. Raises StateError when it is taken."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        return descriptor
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise StateError(f"another gateway is using it (process {holder or 'unknown'})") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _move_aside(database: Path) -> Path:
+    """Rename the data base and its WAL files to `*.corrupt-<n>`; only the newest few are kept."""
+    pattern = re.compile(re.escape(database.name) + r"(-wal|-shm)?\.corrupt-(\d+)")
+    found = [(int(match[2]), path) for path in database.parent.iterdir() if (match := pattern.fullmatch(path.name))]
+    number = max((number for number, _ in found), default=0) + 1
+    for old, path in found:
+        if old <= number - _KEPT_CORRUPT:
+            path.unlink(missing_ok=True)
+    for suffix in ("-wal", "-shm", ""):
+        part = database.with_name(database.name + suffix)
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.corrupt-{number}"))
+    return database.with_name(f"{database.name}.corrupt-{number}")
