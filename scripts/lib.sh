@@ -185,6 +185,8 @@ _make_libraries() {
   else name="ROS 2 $MEDKIT_NAME and the libraries: some 300 MB, a few minutes the first time"; fi
   _step "installing $name" "$MEDKIT_VENV/bin/python" -m pip install --disable-pip-version-check --no-input \
     --progress-bar off "${lists[@]}"
+  # colcon warns of a prefix without these; the wheels have nothing to set up.
+  [[ -n $MEDKIT_SOURCED ]] || touch "$MEDKIT_VENV/local_setup.sh" "$MEDKIT_VENV/local_setup.bash"
   _stamp_libraries "$level" >"$MEDKIT_VENV/.libraries"
   rm -f "$MEDKIT_VENV.unfinished"
 }
