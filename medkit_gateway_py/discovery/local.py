@@ -1,0 +1,123 @@
+"""The local tree: starts the entity providers and turns what they contribute into one tree, again at each change.
+
+Runs on the asyncio loop. A provider that raises or hangs is logged with its name, shown in `/health`, and the others
+go on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+
+from ..entities.ids import GivenId, GivenIds
+from ..entities.layers import LayerOptions, local_tree
+from ..entities.model import Component, GraphNode
+from ..entities.tree import EntityTree
+from ..plugins import find_plugins
+from .provider import ENTRY_POINT_GROUP, Contribution, EntityProvider, ProviderContext
+
+_log = logging.getLogger(__name__)
+
+BUILT_IN = {
+    "host": "medkit_gateway_py.discovery.host:HostProvider",
+    "ros_graph": "medkit_gateway_py.discovery.ros_graph:RosGraphProvider",
+}
+# Longer than the graph's own settling time (2.5 s), shorter than what a person waits for a start.
+START_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 1.0
+
+Publish = Callable[[EntityTree, Sequence[GivenId]], Awaitable[None]]
+
+
+class LocalDiscovery:
+    """Owns the providers; `publish` receives each new local tree with the ids it gives for the first time."""
+
+    def __init__(self, context: ProviderContext, options: LayerOptions, given: GivenIds, publish: Publish) -> None:
+        self._context = context
+        self._options = options
+        self._given = given
+        self._publish = publish
+        self._providers: list[EntityProvider] = []
+        self._problems: dict[str, str] = {}
+        self._contributed: dict[str, Contribution] = {}
+        self._dirty = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._last: tuple[tuple[GraphNode, ...], tuple[Component, ...]] | None = None
+        self.nodes: tuple[GraphNode, ...] = ()
+
+    async def start(self) -> None:
+        """Start every provider, publish the first tree, and go on watching in a task."""
+        factories, failed = find_plugins(ENTRY_POINT_GROUP, BUILT_IN)
+        self._problems.update(failed)
+        # One that hangs must not hold up the others.
+        await asyncio.gather(*(self._start_one(name, factory) for name, factory in factories.items()))
+        await self._rebuild()
+        self._task = asyncio.create_task(self._watch(), name="local-discovery")
+
+    async def _start_one(self, name: str, factory: Callable[..., Any]) -> None:
+        try:
+            provider: EntityProvider = factory(self._context)
+            with anyio.fail_after(START_TIMEOUT_S):
+                await provider.start(self._dirty.set)
+        except Exception as error:  # a plugin may raise anything
+            self._failed(name, error)
+        else:
+            self._providers.append(provider)
+
+    async def stop(self) -> None:
+        """Stop watching, then every provider, each within a second."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for provider in self._providers:
+            try:
+                with anyio.fail_after(STOP_TIMEOUT_S):
+                    await provider.stop()
+            except Exception as error:  # a plugin may raise anything
+                _log.warning("entity provider %s did not stop cleanly: %s", provider.name, error)
+
+    def health(self) -> dict[str, str]:
+        """Provider name to what is wrong with it; empty when all work."""
+        return dict(self._problems)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self._rebuild()
+            except Exception:
+                # The next change, at the latest the backstop scan, tries again.
+                _log.exception("the local tree could not be rebuilt")
+
+    async def _rebuild(self) -> None:
+        contributions = [self._contribution(provider) for provider in self._providers]
+        nodes = tuple(node for one in contributions for node in one.nodes)
+        components = tuple(component for one in contributions for component in one.components)
+        if self._last == (nodes, components):
+            return
+        tree, new = local_tree(nodes, components, self._given, self._options)
+        await self._publish(tree, new)
+        self._last = (nodes, components)
+        self.nodes = nodes
+
+    def _contribution(self, provider: EntityProvider) -> Contribution:
+        try:
+            found = provider.contribution()
+        except Exception as error:  # a plugin may raise anything
+            # What it said last stays: a plugin's bug must not make a robot's nodes vanish.
+            self._failed(provider.name, error)
+            return self._contributed.get(provider.name, Contribution())
+        self._problems.pop(provider.name, None)
+        self._contributed[provider.name] = found
+        return found
+
+    def _failed(self, name: str, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if self._problems.get(name) != text:
+            _log.error("entity provider %s failed: %s", name, text)
+        self._problems[name] = text

@@ -1,0 +1,187 @@
+"""`gateway_node`: the order in which a gateway starts and stops, nothing else.
+
+    gateway_node [--check | --print-config | --version] --ros-args --params-file X -r __node:=gateway_a
+
+Threads (ARCHITECTURE.md): main waits for signals; `ros` runs the executor; `graph` watches the ROS graph; `http` runs
+the asyncio loop with uvicorn and the peers. Stopping is the reverse of starting and bounded in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from typing import TYPE_CHECKING
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .http_thread import HttpThread
+    from .parameters import Checked
+    from .ros.bridge import RosBridge
+
+NODE_NAME = "medkit_gateway_py"
+# Every stage of the stop has its own, shorter limit; together they stay below the 5 s that systemd and launch allow.
+STOP_TIMEOUT_S = 4.5
+
+_log = logging.getLogger("medkit_gateway_py")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM. 0: stopped as asked; 1: refused to start, or ended by itself; 2: wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    own, ros_arguments = _parse(arguments)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+
+    # Imported only now: these take a second, and a signal that comes meanwhile must end in a clean stop too.
+    from .ros.bridge import RosBridge
+
+    try:
+        bridge = RosBridge(NODE_NAME, args=ros_arguments)
+    except Exception as error:  # rclpy raises several private types for arguments it cannot read
+        print(f"gateway_node: ROS refuses the arguments: {_explain(error, ros_arguments)}", file=sys.stderr)
+        return 1
+    exit_code = 1
+    try:
+        exit_code = _run(own, bridge, ros_arguments, stop)
+    finally:
+        _finish(bridge, exit_code)
+    return exit_code
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        prog="gateway_node",
+        description="Serves the ROS graph as a SOVD-style REST API; aggregates other gateways.",
+        epilog="Parameters come after --ros-args: -p name:=value, --params-file FILE, -r __node:=NAME, -r __ns:=/NS.",
+    )
+    parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters, then exit")
+    parser.add_argument("--print-config", action="store_true", help="print the parameters that would be used, then exit")
+    parser.add_argument("--version", action="version", version=f"medkit_gateway_py {__version__}")
+    return parser.parse_args(arguments[:split]), arguments[split:]
+
+
+def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
+    """The reason in a person's words where a parameter file is at fault, else what rclpy said, on one line."""
+    from .config_files import ParameterFileError, alias_overrides
+
+    try:
+        alias_overrides(ros_arguments, f"/{NODE_NAME}")
+    except ParameterFileError as problem:
+        return str(problem)
+    return " ".join(str(error).split())
+
+
+def _run(own: argparse.Namespace, bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
+    from .config_files import ParameterFileError, alias_overrides
+    from .http_thread import HttpThread, PortTaken
+    from .parameters import Checked, check, tls_file_findings
+    from .ros.node import RosLogHandler, declare, graph_hints, raw_overrides
+    from .state import StateStore, state_directory
+
+    node = bridge.node
+    try:
+        aliased, notes = alias_overrides(ros_arguments, node.get_fully_qualified_name())
+    except ParameterFileError as problem:
+        print(f"gateway_node: {problem}", file=sys.stderr)
+        return 1
+    direct = raw_overrides(node)
+    checked = check({**aliased, **direct})
+    checked = Checked(
+        checked.config, (*checked.findings, *tls_file_findings(checked.config, _unreadable)), checked.effective
+    )
+    if own.check or own.print_config:
+        return _report(own, checked, aliased, direct, notes)
+
+    handler = RosLogHandler(node)
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    for note in notes:
+        _log.info("%s", note)
+    for finding in checked.findings:
+        _log.log(logging.getLevelName(finding.level), "%s", finding.message)
+    if checked.refused:
+        _log.error("Not started: %d parameters must be put right first (see above).", len(checked.refused))
+        return 1
+    declare(node, checked.effective)
+    config = checked.config
+    state = StateStore.open(state_directory(config.state_dir, config.server.port), config.aggregation.instance_id)
+    try:
+        bridge.start()
+        http = HttpThread(config, bridge, state, graph_hints(node))
+        try:
+            http.start(stop)
+        except PortTaken as problem:
+            _log.error("%s", problem)
+            http.stop(STOP_TIMEOUT_S)
+            return 1
+        _wait(stop, http)
+        asked = stop.is_set()
+        if http.stop(STOP_TIMEOUT_S - 1.0):
+            _log.info("Stopped.")
+        return 0 if asked else 1
+    finally:
+        state.close()
+        _log.removeHandler(handler)
+
+
+def _wait(stop: threading.Event, http: HttpThread) -> None:
+    """Until a signal, or until the HTTP thread ended by itself."""
+    while not stop.wait(0.2):
+        if not http.is_alive:
+            _log.error("The HTTP thread ended by itself; the gateway stops.")
+            return
+
+
+def _report(
+    own: argparse.Namespace, checked: Checked, aliased: dict[str, object], direct: dict[str, object], notes: list[str]
+) -> int:
+    from .config_report import check_report, print_config
+
+    text, exit_code = check_report(checked.findings)
+    if own.check:
+        for note in notes:
+            print(note)
+        print(text)
+    if own.print_config:
+        print(print_config(checked.effective, {**dict.fromkeys(aliased, "file"), **dict.fromkeys(direct, "given")}))
+    return exit_code if own.check else 0
+
+
+def _unreadable(path: str) -> str:
+    """Why a file cannot be read; "" when it can."""
+    try:
+        with Path(path).open("rb"):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _finish(bridge: RosBridge, exit_code: int) -> None:
+    """Stop ROS; leave without it when its destruction hangs (seen in about 3 of 700 exits, ENVIRONMENT.md)."""
+    started = time.monotonic()
+    if not bridge.stop(1.0):
+        print(f"gateway_node: ROS did not stop within {time.monotonic() - started:.1f} s; leaving", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name in ("http", "ros", "graph") and thread.is_alive() for thread in threading.enumerate()):
+        os._exit(exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""The `http` thread: one asyncio loop for uvicorn, the peers and all that waits.
+
+Starts, in order: the federation (its peers are asked in the background), local discovery (its first scan settles
+before anything is served), the server. Stops in the reverse order, each stage with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+import time
+from typing import Any
+
+import anyio
+import uvicorn
+
+from . import __version__
+from .aggregation.federation import Federation
+from .aggregation.sections import GatewayIdentity
+from .api.app import create_app
+from .api.context import GatewayContext
+from .discovery.local import LocalDiscovery
+from .discovery.provider import ProviderContext
+from .entities.layers import LayerOptions
+from .parameters import GatewayConfig
+from .resources.data import DataService
+from .ros.bridge import RosBridge
+from .ros.topics import TopicReader, TopicWriter
+from .state import StateStore
+
+KEEP_ALIVE_S = 75
+GRACEFUL_STOP_S = 1.5
+BIND_RETRY_S = 2.0
+START_TIMEOUT_S = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+class PortTaken(RuntimeError):
+    """The address to listen on cannot be had; the message says which and why."""
+
+
+class HttpThread:
+    """Owns the loop, and everything on it. `start` returns when the server listens."""
+
+    def __init__(self, config: GatewayConfig, bridge: RosBridge, state: StateStore, hints: dict[str, str]) -> None:
+        self._config = config
+        self._bridge = bridge
+        self._state = state
+        self._hints = hints
+        self._thread = threading.Thread(target=self._main, name="http", daemon=True)
+        self._ready = threading.Event()
+        self._problem: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self, stop: threading.Event) -> None:
+        """Start the thread and wait until it serves, or until `stop` is set. Raises what kept it from serving."""
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready.wait(0.05) and not stop.is_set() and self.is_alive and time.monotonic() < deadline:
+            pass
+        if self._problem is not None:
+            raise self._problem
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask the loop to end and wait for it; False when it did not end in time."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and self.is_alive:
+            loop.call_soon_threadsafe(stop.set)
+        self._thread.join(timeout_s)
+        return not self.is_alive
+
+    def _main(self) -> None:
+        try:
+            anyio.run(self._serve, backend_options={"use_uvloop": _has_uvloop()})
+        except Exception as error:
+            if not isinstance(error, PortTaken):
+                _log.exception("the HTTP thread failed")
+            self._problem = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._bridge.attach(self._loop)
+        config = self._config
+        listener = listen(config.server.host, config.server.port)
+        identity = GatewayIdentity(
+            self._state.instance_id, self._state.boot_id, config.gateway.name or self._bridge.node.get_name(), __version__
+        )
+        reader = TopicReader(self._bridge, config.data_provider)
+        writer = TopicWriter(self._bridge)
+        federation = Federation(config, identity, self._state)
+        runtime = config.discovery.runtime
+        discovery = LocalDiscovery(
+            ProviderContext(config, self._bridge),
+            LayerOptions(identity.id, runtime.create_functions_from_namespaces, runtime.filter_internal_nodes),
+            self._state.given(),
+            federation.set_local,
+        )
+        context = GatewayContext(
+            config=config,
+            identity=identity,
+            federation=federation,
+            data=DataService(reader, writer, config.topic_sample_timeout_sec),
+            health_blocks=lambda: self._health_blocks(reader, discovery),
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(context),
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
+            )
+        )
+        try:
+            await federation.start()
+            await discovery.start()
+            self._summary(discovery, federation, listener)
+            await self._serve_until_stopped(server, listener)
+        finally:
+            listener.close()
+            for close in (discovery.stop, federation.stop, reader.stop, writer.stop):
+                with anyio.move_on_after(1.0, shield=True) as scope:
+                    await close()
+                if scope.cancelled_caught:
+                    _log.warning("%s did not end in time", getattr(close, "__qualname__", close))
+
+    async def _serve_until_stopped(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        assert self._stop is not None
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        self._ready.set()
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.should_exit = True
+        await asyncio.wait({serving}, timeout=GRACEFUL_STOP_S + 1.0)
+        if serving.done() and not serving.cancelled() and serving.exception() is not None:
+            raise serving.exception()  # type: ignore[misc]
+
+    def _health_blocks(self, reader: TopicReader, discovery: LocalDiscovery) -> dict[str, Any]:
+        """The blocks of `/health` that are not the API's own: the ROS side, and providers that failed."""
+        return {
+            "x-medkit-data-provider": reader.health(),
+            "x-medkit-subscription-executor": self._bridge.health(),
+            "providers": discovery.health(),
+        }
+
+    def _summary(self, discovery: LocalDiscovery, federation: Federation, listener: socket.socket) -> None:
+        """One line that says what runs, and a hint when nothing was found (USERS.md)."""
+        address = listener.getsockname()
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        nodes = [node for node in discovery.nodes if node.fqn != self._bridge.node.get_fully_qualified_name()]
+        topics = {use.name for node in discovery.nodes for use in node.topics}
+        peers = ", ".join(f"{peer.name} ({peer.url})" for peer in federation.peers) or "none"
+        _log.info(
+            "Serving http://%s:%d/api/v1 (%s). Swagger UI: /api/v1/swagger-ui. %d nodes, %d topics. Peers: %s.",
+            host,
+            address[1],
+            self._config.discovery.mode,
+            len(nodes),
+            len(topics),
+            peers,
+        )
+        if not nodes:
+            shown = ", ".join(f"{name} {value}" for name, value in self._hints.items())
+            _log.warning(
+                "No ROS node but the gateway itself was found (%s). Nodes are seen when they use the same ROS domain,"
+                " a compatible RMW and a discovery range that reaches this machine.",
+                shown,
+            )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket with TCP_NODELAY; PortTaken says in words why there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise PortTaken(f"server.host '{host}' is no address of this machine: {error.strerror or error}") from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        reason = "another process listens there" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        raise PortTaken(
+            f"Cannot listen on {host}:{port}: {reason}. Choose another server.port, or stop the other process."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        return False
+    return True
