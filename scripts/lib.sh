@@ -164,7 +164,7 @@ _step() {
   say "$label"
   printf '\n== %s\n' "$*" >>"$log"
   if ! "$@" </dev/null 2>&1 9>&- | tee -a "$log" | _follow; then
-    tail -n 25 "$log" >&2
+    tail -n 25 "$log" | cut -c1-200 >&2
     die "that failed; everything it said is in $log. Run the same command again to go on"
   fi
   ((SECONDS - began < 3)) || say "  done in $((SECONDS - began)) s"
@@ -224,6 +224,7 @@ medkit_setup() {
   _choose
   _is_ready "$level" || why=$?
   ((why)) || return 0
+  trap 'trap - INT; printf "\n[medkit] interrupted; the next run makes it whole\n" >&2; kill -INT $$' INT
   mkdir -p "$MEDKIT_ENVS"
   exec 9>"$MEDKIT_ENVS/$MEDKIT_NAME.lock"
   if ! flock -n 9; then
@@ -238,6 +239,7 @@ medkit_setup() {
   [[ $level != dev ]] || : >"$MEDKIT_VENV/.dev"
   ((why == 0)) || _make_build
   exec 9>&-
+  trap - INT
 }
 
 medkit_enter() {
