@@ -211,6 +211,8 @@ def kind_of(given: object) -> str:
         return "a bool"
     if isinstance(given, (int, float, str)):
         return _A[TYPE_NAMES[type(given)]]
+    if given is None:
+        return "an empty list"
     if isinstance(given, (bytes, bytearray)):
         return "a byte array"
     try:
@@ -239,9 +241,9 @@ def _converted(spec: ParameterSpec, given: object) -> Value | None:
         return float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else None
     if spec.type == "string":
         return given if isinstance(given, str) else None
-    # `[]` has no type of its own: ROS hands it over as an empty byte array.
-    if isinstance(given, (bytes, bytearray)):
-        return ("",) if not given else None
+    # `[]` has no type of its own: rclpy gives None for it, or an empty byte array.
+    if given is None or (isinstance(given, (bytes, bytearray)) and not given):
+        return ("",)
     if isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given):
         return tuple(given) or ("",)
     return None
@@ -286,4 +288,6 @@ def _text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else str(item) for item in value) + "]"
+    if value is None:
+        return "[]"
     return '""' if value == "" else str(value)

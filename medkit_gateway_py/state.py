@@ -44,7 +44,7 @@ class StateError(Exception):
     """The disk did not take it (full, read-only, gone). Nothing was changed there; the caller may go on in memory."""
 
 
-def state_directory(configured: str, port: int, environ: Mapping[str, str]) -> Path:
+def state_directory(configured: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
     """The directory of this gateway: as configured, or one per port below `$XDG_STATE_HOME` (AGGREGATION.md §1)."""
     if configured:
         return Path(configured).expanduser()
@@ -76,7 +76,7 @@ class StateStore:
         self.boot_id = ""
 
     @classmethod
-    def open(cls, path: Path | None, *, instance_id: str = "", now: float | None = None) -> StateStore:
+    def open(cls, path: Path | None, instance_id: str = "", *, now: float | None = None) -> StateStore:
         """Open the state in the directory `path`, or in memory when it cannot be used; never raises for that.
 
         None: in memory, without a problem. `instance_id` (aggregation.instance_id) is used instead of the stored
