@@ -87,9 +87,7 @@ def ros_domain() -> Iterator[int]:
     _POOL.give_back(domain)
 
 
-@pytest.fixture
-def ros_domains() -> Iterator[Callable[[], int]]:
-    """A function that gives one more ROS domain id at each call; all go back at the end of the test."""
+def _domains() -> Iterator[Callable[[], int]]:
     taken: list[int] = []
 
     def take() -> int:
@@ -99,6 +97,18 @@ def ros_domains() -> Iterator[Callable[[], int]]:
     yield take
     for domain in taken:
         _POOL.give_back(domain)
+
+
+@pytest.fixture
+def ros_domains() -> Iterator[Callable[[], int]]:
+    """A function that gives one more ROS domain id at each call; all go back at the end of the test."""
+    yield from _domains()
+
+
+@pytest.fixture(scope="module")
+def module_domains() -> Iterator[Callable[[], int]]:
+    """As `ros_domains`; they go back at the end of the module."""
+    yield from _domains()
 
 
 @pytest.fixture

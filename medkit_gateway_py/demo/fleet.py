@@ -40,7 +40,7 @@ class Site:
     """Id of the machine's component (`discovery.runtime.default_component.id`)."""
 
     robot: str
-    """Which of the demo robots lives here."""
+    """Which of the demo robots lives here, "a" or "b"."""
 
     domain: int
     port: int
@@ -78,7 +78,7 @@ class Fleet:
 
     def start_robot(self, site: Site) -> None:
         """Starts the site's robot; its nodes appear in the graph in a second or so."""
-        command = [*executable("demo_robot", "medkit_gateway_py.demo.robot"), site.robot]
+        command = [*executable("demo_robot", "medkit_gateway_py.demo.robot"), "--robot", site.robot]
         log = self.folder / f"robot_{site.component}.log"
         self._robots[site.name] = Child(f"robot of {site.component}", command, self._environment(site), log)
 

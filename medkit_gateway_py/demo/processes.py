@@ -97,7 +97,9 @@ def stop(children: Iterable[Child]) -> bool:
     for child in waiting:
         child.interrupt()
     deadline = time.monotonic() + STOP_WITHIN_S
-    return all([child.join(deadline) for child in waiting])
+    # Every one has to be waited for, also after the first that was late.
+    ended = [child.join(deadline) for child in waiting]
+    return all(ended)
 
 
 def wait_for_health(child: Child, url: str, within_s: float) -> None:

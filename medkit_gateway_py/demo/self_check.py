@@ -99,9 +99,9 @@ def run_checks() -> int:
     began = time.monotonic()
     checks = Checks()
     (domain_a, port_a), (domain_b, port_b), (domain_c, port_c) = Fleet.places(3)
-    c = Site("gateway_c", "gripper", "body", domain_c, port_c)
-    b = Site("gateway_b", "arm_controller", "arm", domain_b, port_b)
-    a = Site("gateway_a", "robot_a", "base", domain_a, port_a)
+    c = Site("gateway_c", "gripper", "b", domain_c, port_c)
+    b = Site("gateway_b", "arm_controller", "b", domain_b, port_b)
+    a = Site("gateway_a", "robot_a", "a", domain_a, port_a)
     with Fleet(show=False) as fleet:
         for site in (a, b):
             fleet.start_robot(site)

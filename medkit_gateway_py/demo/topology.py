@@ -16,7 +16,9 @@ from .fleet import Fleet, Site, ready
 from .processes import StartFailed
 from .self_check import run_checks
 
-ROBOT_A, ROBOT_B = "base", "arm"
+# An app and a topic of robot b, for the commands that are printed.
+REMOTE_APP = "pressure_sensor"
+REMOTE_TOPIC = "chassis%2Fbrakes%2Fpressure"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -26,8 +28,8 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def sites() -> tuple[Site, Site]:
     """The two machines of the demo, in free ROS domains and on free ports from 8080 on."""
     (domain_a, port_a), (domain_b, port_b) = Fleet.places(2)
-    b = Site("gateway_b", "arm_controller", ROBOT_B, domain_b, port_b)
-    a = Site("gateway_a", "robot_a", ROBOT_A, domain_a, port_a, {"subsystem_b": b.url})
+    b = Site("gateway_b", "arm_controller", "b", domain_b, port_b)
+    a = Site("gateway_a", "robot_a", "a", domain_a, port_a, {"subsystem_b": b.url})
     return a, b
 
 
@@ -50,10 +52,6 @@ gateway_a ({a.url}) shows robot_a, and arm_controller behind gateway_b ({b.url})
 
 Ctrl-C stops everything. What the gateways say comes below.
 """
-
-
-REMOTE_APP = "pressure_sensor"
-REMOTE_TOPIC = "chassis%2Fbrakes%2Fpressure"
 
 
 def watch(show: bool = True) -> int:
