@@ -1,0 +1,73 @@
+"""The HTTP application: middleware in the order of API.md §1.9 around a FastAPI that has the routes of the table."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from . import errors
+from .context import PREFIX, SERVER_NAME, GatewayContext
+from .middleware.body_limit import BodyLimit
+from .middleware.cors import Cors
+from .middleware.origin import OriginGuard
+from .middleware.paths import PathNormaliser
+from .route_table import ROWS
+from .routes import data, entities, faults, later, server, vendor
+from .routes.handlers import Factory, Rooms
+from .snapshots import SnapshotMiddleware, Snapshots
+
+_MODULES = (server, entities, data, faults, vendor, later)
+
+
+def create_app(context: GatewayContext) -> ASGIApp:
+    """The whole application. Raises ValueError for CORS settings that no browser may be given."""
+    snapshots = Snapshots(context.federation)
+    app = _routes(Rooms(context, snapshots))
+    config = context.config
+    inner: ASGIApp = BodyLimit(app, config.server.max_body_bytes)
+    if context.federation.enabled:
+        from ..aggregation.forward import ForwardMiddleware
+
+        # In front of the body limit: uploads to other gateways are theirs to judge.
+        inner = ForwardMiddleware(inner, context.federation)
+    # Where a request for another path starts over, see `routes/data.py`.
+    app.state.entry = inner
+    inner = SnapshotMiddleware(inner, snapshots)
+    inner = OriginGuard(inner, origins=config.cors.allowed_origins, allowed_hosts=config.server.allowed_hosts)
+    inner = errors.ErrorBoundary(inner)
+    if config.cors.allowed_origins:
+        inner = Cors(
+            inner,
+            origins=config.cors.allowed_origins,
+            methods=config.cors.allowed_methods,
+            headers=config.cors.allowed_headers,
+            credentials=config.cors.allow_credentials,
+            max_age_s=config.cors.max_age_seconds,
+            auth=config.auth.enabled,
+        )
+    return PathNormaliser(inner)
+
+
+def _routes(rooms: Rooms) -> FastAPI:
+    """FastAPI with every row of the table, and none of its own answers to errors."""
+    app = FastAPI(
+        title=SERVER_NAME,
+        version=rooms.context.identity.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    factories: dict[str, Factory] = {key: factory for module in _MODULES for key, factory in module.HANDLERS.items()}
+    for row in ROWS:
+        if row.serve not in factories:
+            continue
+        app.add_api_route(
+            f"{PREFIX}{row.path}",
+            factories[row.serve](rooms, row),
+            methods=[row.method],
+            include_in_schema=False,
+            response_model=None,
+        )
+    return app

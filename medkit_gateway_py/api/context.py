@@ -1,0 +1,63 @@
+"""What the HTTP room needs from the others, in one value, built once before the first request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..aggregation.routing import FederatedTree, Warn
+from ..aggregation.sections import GatewayIdentity
+from ..parameters import GatewayConfig
+from ..resources.data import DataService
+
+PREFIX = "/api/v1"
+SOVD_VERSION = "1.0.0"
+SERVER_NAME = "ROS 2 Medkit Gateway"
+
+
+class FederationView(Protocol):
+    """What is read of `aggregation/federation.py`. With aggregation off the tree holds the local entities alone."""
+
+    @property
+    def tree(self) -> FederatedTree:
+        """The current snapshot; another object after every change."""
+
+    @property
+    def peers(self) -> Sequence[Any]:
+        """One status a peer, in configured order."""
+
+    @property
+    def enabled(self) -> bool:
+        """`aggregation.enabled`."""
+
+    def warnings(self) -> Sequence[Warn]:
+        """Those of the merge and of the peers, for `/health`."""
+
+
+def _nothing() -> Mapping[str, Any]:
+    return {}
+
+
+def _no_warnings() -> Sequence[Warn]:
+    return ()
+
+
+@dataclass(frozen=True)
+class GatewayContext:
+    """One gateway, as its HTTP side sees it.
+
+    * `identity.version` is the version of this software, `1.2.3`.
+    * `discovery`: `{mode, strategy, ...}` of `/health` (API.md §2.2), after any fallback.
+    * `health_blocks`: called at every `/health`, must not wait. Keys that begin with `x-medkit-` stand at top level,
+      all others are subsystem blocks inside `x-medkit` (DECISIONS 25).
+    * `warnings`: more warnings for `/health`, beside those of the federation.
+    """
+
+    config: GatewayConfig
+    identity: GatewayIdentity
+    federation: FederationView
+    data: DataService
+    discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
+    health_blocks: Callable[[], Mapping[str, Any]] = _nothing
+    warnings: Callable[[], Sequence[Warn]] = _no_warnings

@@ -1,0 +1,69 @@
+"""Between the routes and the fan-out: whether peers are asked at all, and what a partial answer becomes.
+
+Asking itself is `aggregation/fan_out.py` (AGGREGATION.md §8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from ..aggregation.request import RequestInfo
+from ..aggregation.routing import Local, Shared
+from ..entities.model import Kind
+from ..errors import ServiceUnavailable
+from .context import GatewayContext
+
+
+@dataclass
+class Gathered:
+    """What peers gave.
+
+    `local` says whether our own share is wanted, too; `items` are ready to be appended, `bodies` the whole answers by
+    peer, and `medkit` goes into the answer's `x-medkit` (empty when nobody failed).
+    """
+
+    local: bool = True
+    items: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    medkit: dict[str, Any] = field(default_factory=dict)
+
+
+async def of_entity(
+    context: GatewayContext, request: Request, served: Local | Shared, kind: Kind, collection: str
+) -> Gathered:
+    """The shares of peers in one collection of an entity; nothing for an entity that is served here alone."""
+    info = RequestInfo.from_scope(request.scope)
+    local = info.asks_local(context.identity.id)
+    if isinstance(served, Local):
+        return Gathered(local)
+    if info.is_local_only(context.identity.id):
+        return Gathered(local and served.local)
+    from ..aggregation.fan_out import gather_entity
+
+    found = await gather_entity(context.federation, info, served, kind, served.entity.id, collection)
+    return _gathered(info, local and served.local, found)
+
+
+async def of_everyone(context: GatewayContext, request: Request, path: str) -> Gathered:
+    """What all peers have at `path` (relative to `/api/v1`)."""
+    info = RequestInfo.from_scope(request.scope)
+    local = info.asks_local(context.identity.id)
+    if not context.federation.enabled or info.is_local_only(context.identity.id):
+        return Gathered(local)
+    from ..aggregation.fan_out import gather_everyone
+
+    return _gathered(info, local, await gather_everyone(context.federation, info, path))
+
+
+def _gathered(info: RequestInfo, local: bool, found: Any) -> Gathered:
+    from ..aggregation.fan_out import envelope
+
+    medkit = envelope(found)
+    if found.failed and info.wants_partial_fail:
+        raise ServiceUnavailable(
+            "The answer would be partial: not every gateway answered", failed_peers=found.failed, peers=found.peers
+        )
+    return Gathered(local, found.items, found.bodies, medkit)

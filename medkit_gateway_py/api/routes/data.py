@@ -1,0 +1,226 @@
+"""Data: topics listed, read and written (API.md §4, DECISIONS 2, 4, 7).
+
+Local topics go to `resources/data.py`. An item of a member that another gateway has is passed on to
+`/apps/<member>/data/...`, where the forwarding takes it (AGGREGATION.md §4, §8).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...aggregation.routing import Away, Local, Shared
+from ...entities.model import Kind
+from ...errors import (
+    ColdWaitCapExceeded,
+    InvalidParameter,
+    InvalidRequest,
+    PeerUnavailable,
+    ResourceNotFound,
+)
+from ...resources.data import full_topic
+from .. import gathering
+from ..answers import json_answer
+from ..context import GatewayContext
+from ..data_items import SEPARATOR, aggregation_of, owners, qualify_duplicates, split_qualified, uses
+from ..route_rows import Row
+from ..views import uri
+from .handlers import Factory, Handler, Rooms, served_here
+
+_TYPE = re.compile(r"[^/\s]+/msg/[^/\s]+")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an item is: a topic of ours, or with `member` one of an app that another gateway has."""
+
+    entity_id: str
+    topic: str
+    data_id: str
+    member: str = ""
+
+
+class PassOn(Response):
+    """Answers by sending the request through the whole application again, to another path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The body of the request must not have been read yet."""
+        scope = {**scope, "path": self._path, "raw_path": quote(self._path).encode(), "path_params": {}}
+        await scope["app"].state.entry(scope, receive, send)
+
+
+def list_data(rooms: Rooms, row: Row) -> Handler:
+    """GET .../data."""
+    context, kind = rooms.context, row.kind
+    assert kind is not None
+
+    async def handle(request: Request) -> Response:
+        served = served_here(context, request, row)
+        tree = context.federation.tree
+        entity_id = served.entity.id
+        gathered = await gathering.of_entity(context, request, served, kind, "data")
+        items = context.data.items(tree, kind, entity_id, tree.local) if gathered.local else []
+        items = qualify_duplicates([*items, *gathered.items])
+        medkit = {
+            "entity_id": entity_id,
+            **aggregation_of(tree, kind, entity_id),
+            "total_count": len(items),
+            **gathered.medkit,
+        }
+        return json_answer({"items": items, "x-medkit": medkit})
+
+    return handle
+
+
+def read_data(rooms: Rooms, row: Row) -> Handler:
+    """GET .../data/{data_id}."""
+    context = rooms.context
+
+    async def handle(request: Request) -> Response:
+        served = served_here(context, request, row)
+        target = await _find(context, request, row, served, writing=False)
+        if target.member:
+            return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
+        try:
+            return json_answer(await context.data.read(target.entity_id, target.topic, target.data_id))
+        except ColdWaitCapExceeded as error:
+            error.parameters.update(entity_id=target.entity_id, topic_name=target.topic)
+            raise
+
+    return handle
+
+
+def write_data(rooms: Rooms, row: Row) -> Handler:
+    """PUT .../data/{data_id}: entity, then JSON, fields, type, and at last the topic (API.md §4.3)."""
+    context = rooms.context
+
+    async def handle(request: Request) -> Response:
+        served = served_here(context, request, row)
+        target = await _find(context, request, row, served, writing=True)
+        if target.member:
+            return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
+        type_name, payload = parse_write(await request.body())
+        try:
+            return json_answer(
+                await context.data.write(target.entity_id, target.topic, type_name, payload, target.data_id)
+            )
+        except (ValueError, LookupError) as error:
+            # Of `ros/messages.py`: FieldError for a payload that does not fit, UnknownType. This room must not import
+            # what imports ROS; both say why in `reason`, and any other error is a bug.
+            if not hasattr(error, "reason"):
+                raise
+            raise InvalidParameter(
+                "Failed to publish to topic",
+                details=str(error),
+                field=getattr(error, "path", None) or None,
+                type=type_name,
+                entity_id=target.entity_id,
+                topic_name=target.topic,
+            ) from error
+
+    return handle
+
+
+def parse_write(body: bytes) -> tuple[str, Any]:
+    """Type and payload of a write. Raises InvalidRequest or InvalidParameter in the words that clients check."""
+    try:
+        document = orjson.loads(body) if body else {}
+    except ValueError as error:
+        raise InvalidRequest("Request body is not valid JSON", details=str(error)[:200]) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("Request body is not valid JSON", details="expected a JSON object")
+    wrapped = document.get("value")
+    if "type" not in document and isinstance(wrapped, dict):
+        # The web UI sends {"value": {"type", "data"}} (CLIENTS.md §1).
+        document = wrapped
+    missing = [name for name in ("type", "data") if document.get(name) is None]
+    if missing:
+        raise InvalidRequest("; ".join(f"{name}: missing required field" for name in missing))
+    type_name = document["type"]
+    if not isinstance(type_name, str):
+        raise InvalidRequest("type: expected a string")
+    if len(type_name) > 256 or _TYPE.fullmatch(type_name) is None:
+        raise InvalidParameter(
+            "Invalid message type format",
+            details="Expected package/msg/Type, for example std_msgs/msg/String",
+            type=type_name[:256],
+        )
+    return type_name, document["data"]
+
+
+async def _find(
+    context: GatewayContext, request: Request, row: Row, served: Local | Shared, *, writing: bool
+) -> Target:
+    kind = row.kind
+    assert kind is not None
+    data_id: str = request.path_params["data_id"]
+    if not data_id.strip("/"):
+        raise ResourceNotFound("Resource not found", status=404)
+    entity_id = served.entity.id
+    qualified = split_qualified(kind, data_id)
+    if qualified is not None:
+        return _member_item(context, kind, entity_id, *qualified)
+    topic = full_topic(data_id)
+    target = Target(entity_id, topic, topic)
+    if isinstance(served, Local):
+        return target
+    tree = context.federation.tree
+    here = [app.id for app in tree.members(kind, entity_id) if tree.is_local_app(app.id) and uses(app, topic)]
+    if here and not writing:
+        return target
+    gathered = await gathering.of_entity(context, request, served, kind, "data")
+    there = owners(gathered.items, topic)
+    candidates = [*here[:1], *there]
+    if writing and len(candidates) > 1:
+        raise InvalidRequest(
+            "Ambiguous data id: more than one member provides it",
+            details="Use one of data_ids, or the item of the app",
+            entity_id=entity_id,
+            data_ids=[f"{member}{SEPARATOR}{topic}" for member in candidates],
+            member_ids=candidates,
+        )
+    if here:
+        return target
+    if there:
+        return Target(entity_id, topic, topic, there[0])
+    failed = gathered.medkit.get("failed_peers")
+    if writing and failed:
+        # It may be theirs: a command must not end up at another robot.
+        raise PeerUnavailable(
+            "The gateways that may provide this item are not available",
+            entity_id=entity_id,
+            topic_name=topic,
+            failed_peers=failed,
+        )
+    return target
+
+
+def _member_item(context: GatewayContext, kind: Kind, entity_id: str, member: str, topic: str) -> Target:
+    tree = context.federation.tree
+    known = next((app for app in tree.members(kind, entity_id) if app.id == member), None)
+    if known is None:
+        owner = tree.resolve(Kind.APP, member)
+        if isinstance(owner, Away):
+            raise PeerUnavailable(f"Peer '{owner.peer}' is not available", entity_id=member, peer=owner.peer)
+        raise ResourceNotFound("Member not found in entity", entity_id=entity_id, member_id=member)
+    if not tree.is_local_app(member):
+        return Target(entity_id, topic, f"{member}{SEPARATOR}{topic}", member)
+    if not uses(known, topic):
+        raise ResourceNotFound(
+            "Data item not provided by member", entity_id=entity_id, member_id=member, topic_name=topic
+        )
+    return Target(entity_id, topic, f"{member}{SEPARATOR}{topic}")
+
+
+HANDLERS: dict[str, Factory] = {"listData": list_data, "readData": read_data, "writeData": write_data}

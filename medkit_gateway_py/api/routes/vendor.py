@@ -1,0 +1,71 @@
+"""What gateways tell each other and operators: `/x-medkit/tree`, `/x-medkit/peers` (AGGREGATION.md §6, §10)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...aggregation.request import RequestInfo
+from ...aggregation.sections import tree_to_wire
+from ...errors import ResourceNotFound
+from ..answers import Snapshot, json_answer, to_json
+from ..route_rows import Row
+from .handlers import Factory, Handler, Rooms
+
+
+def tree(rooms: Rooms, row: Row) -> Handler:
+    """GET /x-medkit/tree: our section, and those we pass on. To a gateway that we heard of it from: ours alone."""
+    context = rooms.context
+    cached: dict[bool, tuple[object, Snapshot]] = {}
+
+    async def handle(request: Request) -> Response:
+        current = context.federation.tree
+        looped = RequestInfo.from_scope(request.scope).loops(context.identity.id)
+        known = cached.get(looped)
+        if known is None or known[0] is not current:
+            sections = current.export()
+            if looped:
+                sections = sections[:1]
+            document = tree_to_wire(context.identity, current.version, sections)
+            etag = f'"{context.identity.boot_id}-{current.version}{"-local" if looped else ""}"'
+            known = cached[looped] = (current, Snapshot(to_json(document), etag))
+        return known[1]
+
+    return handle
+
+
+def list_peers(rooms: Rooms, row: Row) -> Handler:
+    """GET /x-medkit/peers."""
+    context = rooms.context
+
+    async def handle(request: Request) -> Response:
+        items = [peer_document(peer) for peer in context.federation.peers]
+        return json_answer({"items": items, "x-medkit": {"total_count": len(items)}})
+
+    return handle
+
+
+def get_peer(rooms: Rooms, row: Row) -> Handler:
+    """GET /x-medkit/peers/{name}."""
+    context = rooms.context
+
+    async def handle(request: Request) -> Response:
+        name = request.path_params["name"]
+        for peer in context.federation.peers:
+            if peer.name == name:
+                return json_answer(peer_document(peer))
+        raise ResourceNotFound("Peer not found", peer=name)
+
+    return handle
+
+
+def peer_document(peer: Any) -> dict[str, Any]:
+    """A peer's status as JSON. What is not known is left out."""
+    facts = dataclasses.asdict(peer)
+    return {name: value for name, value in facts.items() if value is not None and value != ""}
+
+
+HANDLERS: dict[str, Factory] = {"tree": tree, "listPeers": list_peers, "getPeer": get_peer}

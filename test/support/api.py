@@ -1,0 +1,256 @@
+"""A gateway's HTTP side without ROS and without peers: the real application over a tree made by the real merge.
+
+api = Api(gateway(local=robot(camera="/front")))
+api.get("/apps").json()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
+from medkit_gateway_py.aggregation.routing import FederatedTree, Warn
+from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
+from medkit_gateway_py.api.app import create_app
+from medkit_gateway_py.api.context import GatewayContext
+from medkit_gateway_py.entities.ids import GivenIds, assign_local_ids
+from medkit_gateway_py.entities.layers import LayerOptions, local_tree
+from medkit_gateway_py.entities.model import App, Area, Component, Function, GraphNode, TopicUse
+from medkit_gateway_py.entities.tree import EntityTree
+from medkit_gateway_py.errors import ColdWaitCapExceeded
+from medkit_gateway_py.parameters import GatewayConfig, check
+from medkit_gateway_py.resources.data import DataService
+
+OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
+NUMBER = "std_msgs/msg/Float32"
+ROSOUT = TopicUse("/rosout", "rcl_interfaces/msg/Log", "publish")
+
+
+@dataclass(frozen=True)
+class PeerStatus:
+    """As much of a peer as the API shows."""
+
+    name: str
+    url: str = "http://127.0.0.1:8081"
+    status: str = "online"
+    state: str = "closed"
+    version: str = ""
+    last_seen_s: float | None = None
+
+
+@dataclass
+class Federation:
+    """Holds a tree like the real one; nothing here asks a peer."""
+
+    tree: FederatedTree
+    enabled: bool = False
+    peers: tuple[PeerStatus, ...] = ()
+    own_warnings: tuple[Warn, ...] = ()
+
+    def warnings(self) -> tuple[Warn, ...]:
+        return (*self.tree.warnings, *self.own_warnings)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One read of a topic."""
+
+    topic: str
+    type: str = ""
+    value: dict[str, Any] | None = None
+    timestamp_ns: int | None = None
+    publisher_count: int = 0
+    subscriber_count: int = 0
+    status: str = "metadata_only"
+
+
+class FieldError(ValueError):
+    """Stands for the one of `ros/messages.py`, which needs ROS to be imported."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class UnknownType(LookupError):
+    """Stands for the one of `ros/messages.py`."""
+
+    def __init__(self, type_name: str) -> None:
+        super().__init__(type_name)
+        self.reason = "no such package"
+
+
+@dataclass
+class Topics:
+    """Values by topic instead of subscriptions; what is published is kept."""
+
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: list[tuple[str, str, Any]] = field(default_factory=list)
+    full: bool = False
+    broken: bool = False
+
+    async def read(self, topic: str, timeout_s: float) -> Reading:
+        if self.broken:
+            raise RuntimeError("a secret of the inside")
+        if self.full:
+            raise ColdWaitCapExceeded("Too many topics are being waited for", topic=topic, cold_wait_cap=4)
+        await asyncio.sleep(0)
+        if topic not in self.values:
+            return Reading(topic)
+        return Reading(topic, NUMBER, self.values[topic], 1_760_000_000_000_000_000, 1, 0, "data")
+
+    def type_info(self, type_name: str) -> dict[str, Any] | None:
+        if type_name != NUMBER:
+            return None
+        return {
+            "schema": {"type": "object", "properties": {"data": {"type": "number"}}},
+            "default_value": {"data": 0.0},
+        }
+
+    async def publish(self, topic: str, type_name: str, payload: Any) -> None:
+        if self.broken:
+            raise KeyError("a bug")
+        if type_name == "no_msgs/msg/Nothing":
+            raise UnknownType(type_name)
+        if not isinstance(payload, dict):
+            raise FieldError("", "expected an object")
+        if not isinstance(payload.get("data"), (int, float)):
+            raise FieldError("data", "expected a number")
+        self.published.append((topic, type_name, payload))
+
+
+def node(name: str, namespace: str = "/", *topics: str) -> GraphNode:
+    """A node that publishes these topics, and /rosout as every node does."""
+    uses = (*(TopicUse(topic, NUMBER, "publish") for topic in topics), ROSOUT)
+    return GraphNode(name, namespace, uses, graph_key="")
+
+
+def runtime_tree(nodes: Sequence[GraphNode], host: str = "robot", origin: str = OWN.id) -> tuple[EntityTree, GivenIds]:
+    """The local tree of nodes on one host component, with the ids it gives."""
+    given = GivenIds()
+    component = Component(host, host.upper(), description=f"{host} on x86_64")
+    tree, new = local_tree(nodes, [component], given, LayerOptions(origin))
+    given.add(new)
+    return tree, given
+
+
+def merged(
+    local: EntityTree,
+    given: GivenIds | None = None,
+    peers: Mapping[str, EntityTree | None] | None = None,
+    version: int = 1,
+    identity: GatewayIdentity = OWN,
+) -> FederatedTree:
+    """The federated tree of ours and of peers, by name; None is a peer that is away."""
+    given = GivenIds() if given is None else given
+    peers = peers or {}
+    views = [
+        PeerView(name, (OriginSection(f"instance-{name}", name, "00000001-bbbb", 1, (f"instance-{name}",), tree=tree),))
+        for name, tree in peers.items()
+        if tree is not None
+    ]
+    result = merge(identity, local, 1, views, given, MergeOptions(peers=tuple(peers)))
+    given.add(result.new_ids)
+    return dataclasses.replace(result.tree, version=version)
+
+
+def manifest_tree() -> EntityTree:
+    """A robot with all four kinds and every relation, some of them to things that nobody has."""
+    return EntityTree(
+        areas={
+            "powertrain": Area("powertrain", "Powertrain", "/powertrain", tags=("drive",)),
+            "engine": Area("engine", "Engine", "/powertrain/engine", parent_area_id="powertrain"),
+            "empty": Area("empty"),
+        },
+        components={
+            "ecu": Component(
+                "ecu", "ECU", "controller", area="engine", depends_on=("battery", "ghost"), source="manifest"
+            ),
+            "battery": Component("battery", area="powertrain", external=True, source="manifest"),
+            "cell": Component("cell", parent_component_id="battery", source="manifest", variant="li-ion"),
+        },
+        apps={
+            "temp_sensor": App(
+                "temp_sensor",
+                "Temperature",
+                component_id="ecu",
+                fqn="/powertrain/engine/temp_sensor",
+                depends_on=("logger", "nobody"),
+                topics=(TopicUse("/powertrain/engine/temperature", NUMBER, "publish"), ROSOUT),
+                source="manifest",
+            ),
+            "logger": App("logger", component_id="nowhere", is_online=False, source="manifest"),
+            "drifter": App("drifter", fqn="/drifter", topics=(ROSOUT,)),
+            "charger": App("charger", component_id="cell", source="manifest"),
+        },
+        functions={"driving": Function("driving", "Driving", hosts=("temp_sensor", "ecu"), depends_on=("charging",))},
+    )
+
+
+def gateway(
+    tree: FederatedTree | None = None,
+    topics: Topics | None = None,
+    *,
+    enabled: bool = False,
+    peers: Sequence[PeerStatus] = (),
+    warnings: Sequence[Warn] = (),
+    parameters: Mapping[str, object] | None = None,
+    **more: Any,
+) -> GatewayContext:
+    """A context over one tree; `parameters` are ROS parameters by name."""
+    checked = check(parameters or {})
+    assert not [finding for finding in checked.findings if finding.fatal], checked.findings
+    config: GatewayConfig = checked.config
+    topics = topics or Topics()
+    return GatewayContext(
+        config=config,
+        identity=OWN,
+        federation=Federation(tree or merged(manifest_tree()), enabled, tuple(peers), tuple(warnings)),
+        data=DataService(topics, topics, 1.0),
+        **more,
+    )
+
+
+class Api:
+    """A client of one application, without a socket. Paths are relative to `/api/v1`."""
+
+    def __init__(self, context: GatewayContext | None = None) -> None:
+        self.context = context or gateway()
+        self.app = create_app(self.context)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request on a loop of its own."""
+        return asyncio.run(self.arequest(method, path, **options))
+
+    async def arequest(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The same inside a running loop."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            return await client.request(method, f"/api/v1{path}", **options)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def put(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("PUT", path, **options)
+
+
+__all__ = [
+    "NUMBER",
+    "OWN",
+    "Api",
+    "Federation",
+    "Topics",
+    "assign_local_ids",
+    "gateway",
+    "manifest_tree",
+    "merged",
+    "node",
+]
