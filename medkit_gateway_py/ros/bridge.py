@@ -1,11 +1,12 @@
 """The border between asyncio and rclpy: one thread with a node and its executor, and the only way into it.
 
 `await bridge.call(fn, timeout_s)` runs `fn` in the `ros` thread and comes back with its result; a returned rclpy
-Future is awaited, too. Every rclpy entity is made, used and destroyed in that thread. Nothing here knows topics,
-services or HTTP.
+Future is awaited, too. The node is made by whoever makes the bridge, so that its parameters can be declared before
+anyone can ask for them; from `start()` on every rclpy entity is made, used and destroyed in the ros thread. Nothing
+here knows topics, services or HTTP.
 
-    bridge = RosBridge("my_gateway", args=sys.argv)
-    bridge.start()
+    bridge = RosBridge("my_gateway", args=sys.argv)   # the node is there
+    bridge.start()                                    # and now it spins
     subscription = await bridge.call(lambda: bridge.node.create_subscription(...), 1.0)
     bridge.stop(2.0)
 
@@ -37,18 +38,18 @@ from ..errors import GatewayShutdown, ServiceUnavailable
 _LOG = logging.getLogger(__name__)
 
 SPIN_S = 0.5  # the longest the loop sleeps without looking whether it has to stop; work wakes it at once
-START_LIMIT_S = 20.0  # a participant is up in 0.1 s; a loaded machine may need seconds
 FIRST_KILTED_RCLPY = 9
 
 
 class RosBridge:
-    """One rclpy context, node and executor in a thread of their own.
+    """One rclpy context, node and executor; they run in a thread of their own from `start` on.
 
     :param args: command line as rclpy takes it (`["--ros-args", "-r", ...]`, a leading program name is fine);
         None or empty: no arguments.
     :param executor: `auto`, `events` or `single`.
     :param max_queue_depth: calls that may wait for the thread; one more is refused with `ServiceUnavailable`.
     :param watchdog_s: a single piece of work that takes longer is logged and makes `health()` say `degraded`.
+    :raises Exception: whatever rclpy raised: bad `--ros-args`, a bad node name, no middleware.
     """
 
     def __init__(
@@ -67,30 +68,38 @@ class RosBridge:
             raise ValueError(f"executor must be auto, events or single, not {executor!r}")
         self.executor_kind = _choose_executor(executor)
         self.graph_events = 0  # counted up by whoever watches the graph
-        # Topics that this node subscribes to because somebody reads or watches them, not because it uses them itself.
-        self.on_demand_subscriptions: set[str] = set()
-        self._node_name, self._namespace, self._args = node_name, namespace, list(args or [])
-        self._node_options = {"start_parameter_services": start_parameter_services, "enable_rosout": enable_rosout}
+        self._on_demand: collections.Counter[str] = collections.Counter()
         self._max_queue_depth, self._watchdog_s = max_queue_depth, watchdog_s
-        self._context: Any = None
-        self._node: Any = None
-        self._executor: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._queue: collections.deque[_Job] = collections.deque()
         self._calls: set[_Call] = set()
         self._drain_scheduled = self._closed = False
         self._stopping = threading.Event()
-        self._ready = threading.Event()
-        self._start_error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ros", daemon=True)
         self._counters = _Counters()
+        self._context: Any = rclpy.Context()
+        self._node: Any = None
+        self._executor: Any = None
+        try:
+            # An empty list is no arguments; None would be this process's own command line.
+            rclpy.init(args=list(args or []), context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+            self._node = rclpy.create_node(
+                node_name,
+                context=self._context,
+                namespace=namespace,
+                start_parameter_services=start_parameter_services,
+                enable_rosout=enable_rosout,
+            )
+            self._executor = _make_executor(self.executor_kind, self._context)
+            self._executor.add_node(self._node)
+        except BaseException:
+            self._close()
+            raise
 
     @property
     def node(self) -> Any:
-        """The rclpy node. To be touched inside `call` or `post` only, but for its names, logger and parameters."""
-        if self._node is None:
-            raise RuntimeError("the bridge has not been started")
+        """The rclpy node. Once started, to be touched inside `call` or `post` only, but for its names and logger."""
         return self._node
 
     @property
@@ -106,7 +115,7 @@ class RosBridge:
     @property
     def worker_alive(self) -> bool:
         """Whether the ros thread runs and takes work."""
-        return self._thread.is_alive() and self._ready.is_set() and not self._stopping.is_set()
+        return self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def pending_calls(self) -> int:
@@ -114,20 +123,26 @@ class RosBridge:
         with self._lock:
             return len(self._calls)
 
+    @property
+    def on_demand_subscriptions(self) -> frozenset[str]:
+        """Topics that the node subscribes to only because somebody reads or watches them."""
+        with self._lock:
+            return frozenset(self._on_demand)
+
+    def mark_on_demand(self, topic: str, subscribed: bool) -> None:
+        """Count a subscription made (or destroyed) on somebody's behalf: it says nothing about the node itself."""
+        with self._lock:
+            self._on_demand[topic] += 1 if subscribed else -1
+            if self._on_demand[topic] <= 0:
+                del self._on_demand[topic]
+
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Name the loop that calls come from; others than it (tests) still may call."""
         self._loop = loop
 
     def start(self) -> None:
-        """Make context, node and executor in the new thread and begin to spin; returns when the node exists.
-
-        :raises Exception: whatever rclpy raised: bad `--ros-args`, a bad node name, no middleware.
-        """
+        """Begin to spin. To be called once."""
         self._thread.start()
-        if not self._ready.wait(START_LIMIT_S):
-            raise RuntimeError(f"the ROS node did not come up within {START_LIMIT_S:g} s")
-        if self._start_error is not None:
-            raise self._start_error
 
     async def call(self, function: Callable[[], Any], timeout_s: float) -> Any:
         """Run `function` in the ros thread, return its result; await an rclpy Future that it returns.
@@ -184,8 +199,8 @@ class RosBridge:
         """
         deadline = time.monotonic() + timeout_s
         self._refuse_work()
-        if not self._thread.is_alive():
-            return True
+        if self._thread.ident is None:
+            self._thread.start()  # never started: it finds that it has to stop, and destroys what there is
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             _LOG.error("the ROS node was not destroyed within %g s; giving up on it", timeout_s)
@@ -214,7 +229,7 @@ class RosBridge:
 
     def _enqueue(self, job: _Job, kind: str) -> None:
         with self._lock:
-            if self._stopping.is_set() or not self._ready.is_set():
+            if not self.worker_alive:
                 raise GatewayShutdown("The gateway is shutting down")
             if kind == "call" and len(self._queue) >= self._max_queue_depth:
                 self._counters.dropped += 1
@@ -261,14 +276,6 @@ class RosBridge:
             self._calls.discard(call)
 
     def _run(self) -> None:
-        try:
-            self._open()
-        except BaseException as error:
-            self._start_error = error
-            self._close()
-            return
-        finally:
-            self._ready.set()
         while not self._stopping.is_set() and self._context.ok():
             try:
                 self._executor.spin_once(timeout_sec=SPIN_S)
@@ -280,21 +287,6 @@ class RosBridge:
             _LOG.error("the ROS context was shut down by someone else; no ROS request can be served any more")
             self._refuse_work()
         self._close()
-
-    def _open(self) -> None:
-        self._context = rclpy.Context()
-        # A list without --ros-args is no arguments at all; None would be this process's own command line.
-        rclpy.init(args=self._args, context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node(
-            self._node_name, context=self._context, namespace=self._namespace, **self._node_options
-        )
-        if self.executor_kind == "events":
-            from rclpy.experimental import EventsExecutor
-
-            self._executor = EventsExecutor(context=self._context)
-        else:
-            self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
 
     def _close(self) -> None:
         with self._lock:
@@ -435,6 +427,14 @@ class _Call(_Job):
 
 def _nothing() -> None:
     """A task that only wakes the executor."""
+
+
+def _make_executor(kind: str, context: Any) -> Any:
+    if kind == "single":
+        return SingleThreadedExecutor(context=context)
+    from rclpy.experimental import EventsExecutor
+
+    return EventsExecutor(context=context)
 
 
 def _choose_executor(wanted: str) -> str:

@@ -75,9 +75,7 @@ class GraphGuard:
                 raise RuntimeError("librcl gave no graph guard condition")
             context = self._context.handle.pointer
             self._check(
-                self._rcl.rcl_wait_set_init(
-                    ctypes.byref(self._wait_set), 0, 2, 0, 0, 0, 0, context, self._allocator()
-                )
+                self._rcl.rcl_wait_set_init(ctypes.byref(self._wait_set), 0, 2, 0, 0, 0, 0, context, self._allocator())
             )
         except BaseException:
             self._stack.close()
@@ -123,13 +121,14 @@ class MatchedGuard:
         self._subscription: Any = None
 
     def __enter__(self) -> MatchedGuard:
-        self._bridge.on_demand_subscriptions.add("/parameter_events")
+        self._bridge.mark_on_demand("/parameter_events", True)
         self._subscription = self._bridge.call_blocking(self._subscribe, CREATE_LIMIT_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bridge.mark_on_demand("/parameter_events", False)
         self._bridge.post(lambda: self._bridge.node.destroy_subscription(self._subscription))
 
     def wait(self, timeout_s: float) -> bool:

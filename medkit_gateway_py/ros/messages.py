@@ -130,7 +130,8 @@ def to_json(message: Any) -> dict[str, Any]:
 
     Byte sequences become lists of ints; 64-bit integers stay integers; floats are never turned into ints.
     """
-    plan = _plan(type(message))
+    message_class: Any = type(message)
+    plan = _plan(message_class)
     return {
         field.name: field.codec.encode(getattr(message, field.name))
         if field.codec.encode
@@ -201,11 +202,15 @@ class _Plan:
         self.label = f"{message_class.__module__.split('.')[0]}/{message_class.__name__}"
         self.fields = tuple(
             _Field(name, _codec(slot_type, within))
-            for name, slot_type in zip(message_class.get_fields_and_field_types(), message_class.SLOT_TYPES)
+            for name, slot_type in zip(self._names(message_class), message_class.SLOT_TYPES, strict=True)
         )
         self.by_name = {field.name: field for field in self.fields}
         self.field_list = ", ".join(self.by_name) or "no fields"
         self.schema = {"type": "object", "properties": {field.name: field.codec.schema for field in self.fields}}
+
+    @staticmethod
+    def _names(message_class: Any) -> list[str]:
+        return list(message_class.get_fields_and_field_types())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -235,7 +240,8 @@ def _basic(typename: str) -> _Codec:
         return _Codec(_finite, functools.partial(_decode_float, limit), {"type": "number"})
     if typename not in _INTEGER_RANGES:
         raise UnknownType(typename, "a basic type that this gateway does not know")
-    decode = functools.partial(_decode_int, typename, *_INTEGER_RANGES[typename])
+    low, high = _INTEGER_RANGES[typename]
+    decode = functools.partial(_decode_int, typename, low, high)
     if typename == "octet":
         return _Codec(_octet, lambda value: bytes([decode(value)]), {"type": "integer"})
     return _Codec(None, decode, {"type": "integer"})
