@@ -19,7 +19,7 @@ LAYER = ("", "authoritative", "enrichment", "fallback")
 class Tls:
     """HTTPS of this gateway (API.md §9.5). A wrong value never ends in plain HTTP."""
 
-    enabled: bool = parameter(False, "Serve HTTPS instead of HTTP.", on_bad="refuse")
+    enabled: bool = parameter(False, "Serve HTTPS. Not in this version: the gateway does not start.", on_bad="refuse")
     cert_file: str = parameter("", "Certificate chain of this gateway, PEM.", on_bad="refuse")
     key_file: str = parameter("", "Private key of the certificate, PEM.", on_bad="refuse")
     ca_file: str = parameter("", "Not used; accepted as the C++ gateway accepts it.", status=COMPAT)
