@@ -80,7 +80,7 @@ def test_every_library_that_the_code_imports_is_declared() -> None:
         "rosidl_runtime_py",
     }
     pip = {re.split(r"[<>=\[]", line)[0].lower().replace("-", "_") for line in SETUP["install_requires"]}
-    names = pip | {"yaml"} | {"starlette", "uvloop", "httptools"}  # brought by PyYAML, fastapi and uvicorn[standard]
+    names = pip | {"yaml"} | {"starlette", "uvloop", "httptools", "yarl"}  # by PyYAML, fastapi, uvicorn, aiohttp
     undeclared = set()
     for path in (ROOT / "medkit_gateway_py").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
