@@ -128,7 +128,7 @@ def test_every_parameter_is_described_and_every_number_has_its_range() -> None:
         ("server.host", "", "127.0.0.1", "server.host '' must be an address or a host name."),
         ("aggregation.peer_scheme", "ftp", "http", "aggregation.peer_scheme 'ftp' must be one of http, https."),
         ("aggregation.naming", "x", "collision", "aggregation.naming 'x' must be one of collision, always_prefix."),
-        ("discovery.mode", "x", "runtime_only", "discovery.mode 'x' must be one of runtime_only, hybrid, manifest_only."),
+        ("discovery.mode", "x", "runtime_only", "discovery.mode 'x' must be one of runtime_only, hybrid,"),
         ("gateway.name", "a__b", "", "gateway.name 'a__b' must be 1 to 64 letters, digits, `-` and `_`, without `__`."),
         ("discovery.runtime.default_component.id", "a b", "", "discovery.runtime.default_component.id 'a b' must be"),
     ],
