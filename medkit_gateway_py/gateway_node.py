@@ -18,14 +18,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-
 from typing import TYPE_CHECKING
 
 from . import __version__
 
 if TYPE_CHECKING:
     from .http_thread import HttpThread
-    from .parameters import Checked
     from .ros.bridge import RosBridge
 
 NODE_NAME = "medkit_gateway_py"
@@ -47,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
 
+    if own.check or own.print_config:
+        return _report(own, ros_arguments)
     # Imported only now: these take a second, and a signal that comes meanwhile must end in a clean stop too.
     from .ros.bridge import RosBridge
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     exit_code = 1
     try:
-        exit_code = _run(own, bridge, ros_arguments, stop)
+        exit_code = _run(bridge, ros_arguments, stop)
     finally:
         _finish(bridge, exit_code)
     return exit_code
@@ -70,8 +70,10 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description="Serves the ROS graph as a SOVD-style REST API; aggregates other gateways.",
         epilog="Parameters come after --ros-args: -p name:=value, --params-file FILE, -r __node:=NAME, -r __ns:=/NS.",
     )
-    parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters, then exit")
-    parser.add_argument("--print-config", action="store_true", help="print the parameters that would be used, then exit")
+    parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the parameters that would be used"
+    )
     parser.add_argument("--version", action="version", version=f"medkit_gateway_py {__version__}")
     return parser.parse_args(arguments[:split]), arguments[split:]
 
@@ -87,11 +89,11 @@ def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
     return " ".join(str(error).split())
 
 
-def _run(own: argparse.Namespace, bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
+def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
     from .config_files import ParameterFileError, alias_overrides
     from .http_thread import HttpThread, PortTaken
-    from .parameters import Checked, check, tls_file_findings
-    from .ros.node import RosLogHandler, declare, graph_hints, raw_overrides
+    from .parameters import check, tls_file_findings
+    from .ros.node import declare, graph_hints, raw_overrides, ros_logger
     from .state import StateStore, state_directory
 
     node = bridge.node
@@ -100,43 +102,36 @@ def _run(own: argparse.Namespace, bridge: RosBridge, ros_arguments: Sequence[str
     except ParameterFileError as problem:
         print(f"gateway_node: {problem}", file=sys.stderr)
         return 1
-    direct = raw_overrides(node)
-    checked = check({**aliased, **direct})
-    checked = Checked(
-        checked.config, (*checked.findings, *tls_file_findings(checked.config, _unreadable)), checked.effective
-    )
-    if own.check or own.print_config:
-        return _report(own, checked, aliased, direct, notes)
-
-    handler = RosLogHandler(node)
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
+    checked = check({**aliased, **raw_overrides(node)})
+    config = checked.config
+    findings = (*checked.findings, *tls_file_findings(config, _unreadable))
+    handler = ros_logger(node)
     for note in notes:
         _log.info("%s", note)
-    for finding in checked.findings:
+    for finding in findings:
         _log.log(logging.getLevelName(finding.level), "%s", finding.message)
-    if checked.refused:
-        _log.error("Not started: %d parameters must be put right first (see above).", len(checked.refused))
+    fatal = sum(finding.fatal for finding in findings)
+    if fatal:
+        _log.error("Not started: %d of the parameters above must be put right first.", fatal)
         return 1
     declare(node, checked.effective)
-    config = checked.config
     state = StateStore.open(state_directory(config.state_dir, config.server.port), config.aggregation.instance_id)
+    for text in (*state.notes, *([state.problem] if state.problem else [])):
+        _log.warning("%s", text)
+    http = HttpThread(config, bridge, state, graph_hints(node))
     try:
         bridge.start()
-        http = HttpThread(config, bridge, state, graph_hints(node))
-        try:
-            http.start(stop)
-        except PortTaken as problem:
-            _log.error("%s", problem)
-            http.stop(STOP_TIMEOUT_S)
-            return 1
+        http.start(stop)
         _wait(stop, http)
-        asked = stop.is_set()
-        if http.stop(STOP_TIMEOUT_S - 1.0):
-            _log.info("Stopped.")
-        return 0 if asked else 1
+        return 0 if stop.is_set() else 1
+    except PortTaken as problem:
+        _log.error("%s", problem)
+        return 1
     finally:
-        state.close()
+        if http.stop(STOP_TIMEOUT_S - 1.0):
+            state.close()
+        else:
+            _log.warning("The HTTP thread did not end in time.")
         _log.removeHandler(handler)
 
 
@@ -148,18 +143,24 @@ def _wait(stop: threading.Event, http: HttpThread) -> None:
             return
 
 
-def _report(
-    own: argparse.Namespace, checked: Checked, aliased: dict[str, object], direct: dict[str, object], notes: list[str]
-) -> int:
+def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
+    """`--check` and `--print-config`: what ROS would give to the node, judged without starting it."""
+    from .config_files import ParameterFileError, node_fqn, read_overrides
     from .config_report import check_report, print_config
+    from .parameters import check, tls_file_findings
 
-    text, exit_code = check_report(checked.findings)
+    try:
+        given = read_overrides(ros_arguments, node_fqn(ros_arguments, NODE_NAME))
+    except ParameterFileError as problem:
+        print(f"gateway_node: {problem}", file=sys.stderr)
+        return 1
+    checked = check(given.values)
+    findings = (*checked.findings, *tls_file_findings(checked.config, _unreadable))
+    text, exit_code = check_report(findings)
     if own.check:
-        for note in notes:
-            print(note)
-        print(text)
+        print("\n".join([*given.notes, text]))
     if own.print_config:
-        print(print_config(checked.effective, {**dict.fromkeys(aliased, "file"), **dict.fromkeys(direct, "given")}))
+        print(print_config(checked.effective, given.sources))
     return exit_code if own.check else 0
 
 

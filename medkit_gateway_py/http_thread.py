@@ -19,6 +19,7 @@ import uvicorn
 
 from . import __version__
 from .aggregation.federation import Federation
+from .aggregation.routing import Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
@@ -28,7 +29,8 @@ from .entities.layers import LayerOptions
 from .parameters import GatewayConfig
 from .resources.data import DataService
 from .ros.bridge import RosBridge
-from .ros.topics import TopicReader, TopicWriter
+from .ros.topic_writer import TopicWriter
+from .ros.topics import TopicReader
 from .state import StateStore
 
 KEEP_ALIVE_S = 75
@@ -96,7 +98,10 @@ class HttpThread:
         config = self._config
         listener = listen(config.server.host, config.server.port)
         identity = GatewayIdentity(
-            self._state.instance_id, self._state.boot_id, config.gateway.name or self._bridge.node.get_name(), __version__
+            self._state.instance_id,
+            self._state.boot_id,
+            config.gateway.name or self._bridge.node.get_name(),
+            __version__,
         )
         reader = TopicReader(self._bridge, config.data_provider)
         writer = TopicWriter(self._bridge)
@@ -105,7 +110,7 @@ class HttpThread:
         discovery = LocalDiscovery(
             ProviderContext(config, self._bridge),
             LayerOptions(identity.id, runtime.create_functions_from_namespaces, runtime.filter_internal_nodes),
-            self._state.given(),
+            federation.given,
             federation.set_local,
         )
         context = GatewayContext(
@@ -114,6 +119,7 @@ class HttpThread:
             federation=federation,
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
             health_blocks=lambda: self._health_blocks(reader, discovery),
+            warnings=self._warnings,
         )
         server = uvicorn.Server(
             uvicorn.Config(
@@ -157,8 +163,13 @@ class HttpThread:
         return {
             "x-medkit-data-provider": reader.health(),
             "x-medkit-subscription-executor": self._bridge.health(),
-            "providers": discovery.health(),
+            "discovery": discovery.health(),
         }
+
+    def _warnings(self) -> tuple[Warn, ...]:
+        if self._state.persistent:
+            return ()
+        return (Warn("state_not_persistent", f"{self._state.problem} After a restart entities may have other ids."),)
 
     def _summary(self, discovery: LocalDiscovery, federation: Federation, listener: socket.socket) -> None:
         """One line that says what runs, and a hint when nothing was found (USERS.md)."""
@@ -179,8 +190,8 @@ class HttpThread:
         if not nodes:
             shown = ", ".join(f"{name} {value}" for name, value in self._hints.items())
             _log.warning(
-                "No ROS node but the gateway itself was found (%s). Nodes are seen when they use the same ROS domain,"
-                " a compatible RMW and a discovery range that reaches this machine.",
+                "No ROS node but the gateway itself was found (%s). A node is seen when it is in the same ROS domain,"
+                " uses a compatible RMW, and its discovery range reaches this machine.",
                 shown,
             )
 

@@ -17,13 +17,20 @@ Json = dict[str, Any]
 class TopicReading(Protocol):
     """One read of a topic: `value` is the message as JSON, None when there was none in time (`metadata_only`)."""
 
-    topic: str
-    type: str
-    value: Json | None
-    timestamp_ns: int | None
-    publisher_count: int
-    subscriber_count: int
-    status: str
+    @property
+    def topic(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def value(self) -> Json | None: ...
+    @property
+    def timestamp_ns(self) -> int | None: ...
+    @property
+    def publisher_count(self) -> int: ...
+    @property
+    def subscriber_count(self) -> int: ...
+    @property
+    def status(self) -> str: ...
 
 
 class TopicSource(Protocol):
