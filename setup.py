@@ -30,6 +30,7 @@ def requirements() -> list[str]:
         "aiohttp>=3.9",
         "anyio>=4.3",
         "fastapi>=0.115",
+        "fastapi-offline>=1.7",
         "httpx>=0.27,<1",
         "httpx-aiohttp>=0.1.8",
         "orjson>=3.9",
@@ -47,7 +48,7 @@ setup(
     maintainer_email="maintainers@example.org",
     license="Apache-2.0",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"], f"{NAME}.api": ["swagger_ui/*"]},
+    package_data={NAME: ["py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from ..aggregation.forward import ForwardMiddleware
 from . import errors
 from .context import PREFIX, SERVER_NAME, GatewayContext
 from .middleware.body_limit import BodyLimit
@@ -12,11 +13,11 @@ from .middleware.cors import Cors
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
 from .route_table import ROWS
-from .routes import data, entities, faults, later, server, vendor
+from .routes import data, docs, entities, faults, later, server, vendor
 from .routes.handlers import Factory, Rooms
 from .snapshots import SnapshotMiddleware, Snapshots
 
-_MODULES = (server, entities, data, faults, vendor, later)
+_MODULES = (server, entities, docs, data, faults, vendor, later)
 
 
 def create_app(context: GatewayContext) -> ASGIApp:
@@ -26,8 +27,6 @@ def create_app(context: GatewayContext) -> ASGIApp:
     config = context.config
     inner: ASGIApp = BodyLimit(app, config.server.max_body_bytes)
     if context.federation.enabled:
-        from ..aggregation.forward import ForwardMiddleware
-
         # In front of the body limit: uploads to other gateways are theirs to judge.
         inner = ForwardMiddleware(inner, context.federation)
     # Where a request for another path starts over, see `routes/data.py`.
@@ -61,8 +60,6 @@ def _routes(rooms: Rooms) -> FastAPI:
     errors.install(app)
     factories: dict[str, Factory] = {key: factory for module in _MODULES for key, factory in module.HANDLERS.items()}
     for row in ROWS:
-        if row.serve not in factories:
-            continue
         app.add_api_route(
             f"{PREFIX}{row.path}",
             factories[row.serve](rooms, row),

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..aggregation.routing import FederatedTree, Warn
+from ..aggregation.routing import Warn
 from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
 from ..resources.data import DataService
 
+if TYPE_CHECKING:
+    from ..aggregation.federation import Federation
+
 PREFIX = "/api/v1"
 SOVD_VERSION = "1.0.0"
 SERVER_NAME = "ROS 2 Medkit Gateway"
-
-
-class FederationView(Protocol):
-    """What is read of `aggregation/federation.py`. With aggregation off the tree holds the local entities alone."""
-
-    @property
-    def tree(self) -> FederatedTree:
-        """The current snapshot; another object after every change."""
-
-    @property
-    def peers(self) -> Sequence[Any]:
-        """One status a peer, in configured order."""
-
-    @property
-    def enabled(self) -> bool:
-        """`aggregation.enabled`."""
-
-    def warnings(self) -> Sequence[Warn]:
-        """Those of the merge and of the peers, for `/health`."""
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -56,7 +40,7 @@ class GatewayContext:
 
     config: GatewayConfig
     identity: GatewayIdentity
-    federation: FederationView
+    federation: Federation
     data: DataService
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing

@@ -1,12 +1,11 @@
-"""The data items of an entity over several gateways: whose they are, and what they are called when two are equal.
+"""The data items of an entity over several gateways: whose they are.
 
 Pure. A member is an app of an entity; `<member>:<topic>` names one member's item (API.md §4.1, §4.2).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..entities.model import App, Kind
@@ -28,17 +27,6 @@ def split_qualified(kind: Kind, data_id: str) -> tuple[str, str] | None:
 def uses(app: App, topic: str) -> bool:
     """Whether the app publishes or subscribes the topic."""
     return any(use.name == topic for use in app.topics)
-
-
-def qualify_duplicates(items: Sequence[Json]) -> list[Json]:
-    """Items whose ids are equal become `<member>:<topic>`; the `name` stays the topic (API.md §4.1)."""
-    counts = Counter(item.get("id") for item in items)
-    return [_qualified(item) if counts[item.get("id")] > 1 else item for item in items]
-
-
-def _qualified(item: Json) -> Json:
-    members = members_of(item)
-    return {**item, "id": f"{members[0]}{SEPARATOR}{item['id']}"} if members else item
 
 
 def members_of(item: Json) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from ..aggregation.fan_out import FanOut, envelope, gather_entity, gather_everyone
 from ..aggregation.request import RequestInfo
 from ..aggregation.routing import Local, Shared
 from ..entities.model import Kind
@@ -41,8 +42,6 @@ async def of_entity(
         return Gathered(local)
     if info.is_local_only(context.identity.id):
         return Gathered(local and served.local)
-    from ..aggregation.fan_out import gather_entity
-
     found = await gather_entity(context.federation, info, served, kind, served.entity.id, collection)
     return _gathered(info, local and served.local, found)
 
@@ -53,14 +52,10 @@ async def of_everyone(context: GatewayContext, request: Request, path: str) -> G
     local = info.asks_local(context.identity.id)
     if not context.federation.enabled or info.is_local_only(context.identity.id):
         return Gathered(local)
-    from ..aggregation.fan_out import gather_everyone
-
     return _gathered(info, local, await gather_everyone(context.federation, info, path))
 
 
-def _gathered(info: RequestInfo, local: bool, found: Any) -> Gathered:
-    from ..aggregation.fan_out import envelope
-
+def _gathered(info: RequestInfo, local: bool, found: FanOut) -> Gathered:
     medkit = envelope(found)
     if found.failed and info.wants_partial_fail:
         raise ServiceUnavailable(

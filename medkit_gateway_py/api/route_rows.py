@@ -28,7 +28,8 @@ class Row:
 
     * `template`: relative to `/api/v1`, with the placeholder names of the contract.
     * `operation_id`: "" keeps a route out of the document and out of the root's `endpoints`.
-    * `response`, `body`: names of models. No `response`: an empty answer, or an event stream when `stream`.
+    * `response`, `body`: names of models. No `response`: an empty answer, or an event stream when `stream`; `FILE` is
+      bytes. `also`: more good answers, status and model.
     * `serve`: the key of its handler in `routes/`.
     * `query`: names of query parameters; `openapi.py` describes them. `client_id`: takes `X-Client-Id`.
     * `message`: what a 501 says; `checks_entity`: whether it looks for the entity first.
@@ -45,6 +46,7 @@ class Row:
     tag: str = "Server"
     kind: Kind | None = None
     query: tuple[str, ...] = ()
+    also: tuple[tuple[int, str], ...] = ()
     client_id: bool = False
     stream: bool = False
     etag: bool = False
@@ -61,6 +63,9 @@ class Row:
 
 
 ALL = tuple(Kind)
+# The `response` of a download.
+FILE = "file"
+
 BUSY = (Kind.APP, Kind.COMPONENT)
 
 

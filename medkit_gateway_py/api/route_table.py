@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..entities.model import Kind
-from .route_rows import ALL, BUSY, NO_LIFECYCLE, Row, collections, each, lock, relations, script, server, update
+from .route_rows import ALL, BUSY, FILE, NO_LIFECYCLE, Row, collections, each, lock, relations, script, server, update
 
 ROWS: tuple[Row, ...] = (
     *server(
@@ -19,6 +19,9 @@ ROWS: tuple[Row, ...] = (
         Row("GET", "/version-info", "getVersionInfo", "Versions of the API", "VersionInfo", serve="versionInfo"),
     ),
     *collections(),
+    # Before ids: `/apps/docs` and `/apps/x/data/docs` are descriptions (API.md §1.1).
+    Row("GET", "/docs", serve="docs"),
+    Row("GET", "/{path:path}/docs", serve="docs"),
     *each(ALL, "Discovery", Row("GET", "", "get<K>", "One <k>", "<K>Detail", serve="snapshot", etag=True)),
     *relations(
         Kind.AREA,
@@ -39,9 +42,6 @@ ROWS: tuple[Row, ...] = (
         ("depends-on", "listAppDependencies", "AppList"),
     ),
     *relations(Kind.FUNCTION, ("hosts", "listFunctionHosts", "AppList")),
-    # Before the greedy ids: `/apps/x/data/docs` is the description of a collection (API.md §1.1).
-    Row("GET", "/docs", serve="docs"),
-    Row("GET", "/{path:path}/docs", serve="docs"),
     *each(
         ALL,
         "Data",
@@ -105,7 +105,7 @@ ROWS: tuple[Row, ...] = (
         ),
         Row(
             "POST", "/operations/{operation_id}/executions", "execute<K>Operation", "Start an operation of one <k>",
-            "OperationExecutionResult", body="ExecutionCreateRequest",
+            "OperationExecutionResult", body="ExecutionCreateRequest", also=((202, "ExecutionCreateAsync"),),
         ),
         Row("GET", "/operations/{operation_id}", "get<K>Operation", "One operation of one <k>", "OperationDetail"),
     ),
@@ -113,7 +113,10 @@ ROWS: tuple[Row, ...] = (
         ALL,
         "Configuration",
         Row("GET", "/configurations", "list<K>Configurations", "Parameters of one <k>", "ConfigurationList"),
-        Row("DELETE", "/configurations", "deleteAll<K>Configurations", "Reset all parameters of one <k>", status=204),
+        Row(
+            "DELETE", "/configurations", "deleteAll<K>Configurations", "Reset all parameters of one <k>", status=204,
+            also=((207, "ConfigurationDeleteMultiStatus"),),
+        ),
         Row(
             "GET", "/configurations/{config_id}", "get<K>Configuration", "One parameter of one <k>",
             "ConfigurationReadValue",
@@ -147,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         ),
         Row(
             "GET", "/bulk-data/{category_id}/{file_id}", "download<K>BulkData", "Download a file of one <k>",
-            "BulkDataFile",
+            FILE,
         ),
     ),
     *each(
@@ -184,7 +187,7 @@ ROWS: tuple[Row, ...] = (
             ),
             Row(
                 "GET", f"/{part}/{{{name.lower()}_id}}/bulk-data/{{category_id}}/{{file_id}}",
-                f"download{name}BulkData", f"Download a file of one {name.lower()}", "BulkDataFile",
+                f"download{name}BulkData", f"Download a file of one {name.lower()}", FILE,
             ),
         )
     ),

@@ -5,16 +5,21 @@ Built when first asked for, and dropped together when the tree is swapped: reade
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..aggregation.routing import FederatedTree, Remote
 from ..entities.model import Kind
 from ..errors import GatewayError
 from .answers import Snapshot, to_json
-from .context import PREFIX, FederationView
+from .context import PREFIX
 from .locate import RELATION, STANDARD, locate
 from .relations import RELATIONS, relation_document
 from .views import detail_document, list_document
+
+if TYPE_CHECKING:
+    from ..aggregation.federation import Federation
 
 # Far more than one client asks for; an alias of an id is one more path, so strangers could fill it otherwise.
 MAX_SNAPSHOTS = 8192
@@ -25,7 +30,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 class Snapshots:
     """The cache. Used on the event loop only."""
 
-    def __init__(self, federation: FederationView, max_snapshots: int = MAX_SNAPSHOTS) -> None:
+    def __init__(self, federation: Federation, max_snapshots: int = MAX_SNAPSHOTS) -> None:
         self._federation = federation
         self._max_snapshots = max_snapshots
         self._tree: FederatedTree | None = None

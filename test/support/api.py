@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 
+from medkit_gateway_py.aggregation.federation import Federation as RealFederation
 from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
+from medkit_gateway_py.aggregation.peer import PeerStatus
 from medkit_gateway_py.aggregation.routing import FederatedTree, Warn
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
 from medkit_gateway_py.api.app import create_app
 from medkit_gateway_py.api.context import GatewayContext
-from medkit_gateway_py.entities.ids import GivenIds, assign_local_ids
+from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, local_tree
 from medkit_gateway_py.entities.model import App, Area, Component, Function, GraphNode, TopicUse
 from medkit_gateway_py.entities.tree import EntityTree
@@ -32,29 +34,39 @@ NUMBER = "std_msgs/msg/Float32"
 ROSOUT = TopicUse("/rosout", "rcl_interfaces/msg/Log", "publish")
 
 
-@dataclass(frozen=True)
-class PeerStatus:
-    """As much of a peer as the API shows."""
+class _NoState:
+    """Nothing is remembered and nothing kept."""
 
-    name: str
-    url: str = "http://127.0.0.1:8081"
-    status: str = "online"
-    state: str = "closed"
-    version: str = ""
-    last_seen_s: float | None = None
+    def given(self) -> GivenIds:
+        return GivenIds()
 
 
-@dataclass
-class Federation:
-    """Holds a tree like the real one; nothing here asks a peer."""
+class Federation(RealFederation):
+    """The real one with a tree given to it. It is never started, so no peer of it can be asked."""
 
-    tree: FederatedTree
-    enabled: bool = False
-    peers: tuple[PeerStatus, ...] = ()
-    own_warnings: tuple[Warn, ...] = ()
+    def __init__(
+        self,
+        config: GatewayConfig,
+        tree: FederatedTree,
+        enabled: bool = False,
+        peers: Sequence[PeerStatus] = (),
+        warnings: Sequence[Warn] = (),
+    ) -> None:
+        super().__init__(config, OWN, _NoState())  # type: ignore[arg-type]
+        self.tree = tree
+        self.enabled = enabled
+        self._statuses = tuple(peers)
+        self._more = tuple(warnings)
+
+    @property
+    def peers(self) -> tuple[PeerStatus, ...]:
+        return self._statuses
+
+    def peer_names(self) -> tuple[str, ...]:
+        return self.tree.peers
 
     def warnings(self) -> tuple[Warn, ...]:
-        return (*self.tree.warnings, *self.own_warnings)
+        return (*super().warnings(), *self._more)
 
 
 @dataclass(frozen=True)
@@ -212,7 +224,7 @@ def gateway(
     return GatewayContext(
         config=config,
         identity=OWN,
-        federation=Federation(tree or merged(manifest_tree()), enabled, tuple(peers), tuple(warnings)),
+        federation=Federation(config, tree or merged(manifest_tree()), enabled, peers, warnings),
         data=DataService(topics, topics, 1.0),
         **more,
     )
@@ -240,17 +252,3 @@ class Api:
 
     def put(self, path: str, **options: Any) -> httpx.Response:
         return self.request("PUT", path, **options)
-
-
-__all__ = [
-    "NUMBER",
-    "OWN",
-    "Api",
-    "Federation",
-    "Topics",
-    "assign_local_ids",
-    "gateway",
-    "manifest_tree",
-    "merged",
-    "node",
-]

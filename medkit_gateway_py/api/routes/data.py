@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ...aggregation.fan_out import qualify_duplicates
 from ...aggregation.routing import Away, Local, Shared
 from ...entities.model import Kind
 from ...errors import (
@@ -29,7 +30,7 @@ from ...resources.data import full_topic
 from .. import gathering
 from ..answers import json_answer
 from ..context import GatewayContext
-from ..data_items import SEPARATOR, aggregation_of, owners, qualify_duplicates, split_qualified, uses
+from ..data_items import SEPARATOR, aggregation_of, owners, split_qualified, uses
 from ..route_rows import Row
 from ..views import uri
 from .handlers import Factory, Handler, Rooms, served_here

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ...aggregation.routing import Local, Remote, Shared
 from ...errors import PeerUnavailable
 from ..context import GatewayContext
+from ..documents import Documents
 from ..locate import locate
 from ..route_rows import Row
 from ..snapshots import Snapshots
@@ -18,11 +19,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Rooms:
-    """What a factory may use: the context, and the cached answers of the tree."""
+    """What a factory may use: the context, the cached answers of the tree, the document."""
 
     def __init__(self, context: GatewayContext, snapshots: Snapshots) -> None:
         self.context = context
         self.snapshots = snapshots
+        self.documents = Documents(context)
 
 
 Factory = Callable[[Rooms, Row], Handler]

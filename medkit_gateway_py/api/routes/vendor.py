@@ -9,30 +9,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...aggregation.request import RequestInfo
-from ...aggregation.sections import tree_to_wire
 from ...errors import ResourceNotFound
-from ..answers import Snapshot, json_answer, to_json
+from ..answers import Snapshot, json_answer
 from ..route_rows import Row
 from .handlers import Factory, Handler, Rooms
+
+# The current one, whole and local; older ones are not asked for again.
+MAX_TREES = 2
 
 
 def tree(rooms: Rooms, row: Row) -> Handler:
     """GET /x-medkit/tree: our section, and those we pass on. To a gateway that we heard of it from: ours alone."""
     context = rooms.context
-    cached: dict[bool, tuple[object, Snapshot]] = {}
+    known: dict[str, Snapshot] = {}
 
     async def handle(request: Request) -> Response:
-        current = context.federation.tree
         looped = RequestInfo.from_scope(request.scope).loops(context.identity.id)
-        known = cached.get(looped)
-        if known is None or known[0] is not current:
-            sections = current.export()
-            if looped:
-                sections = sections[:1]
-            document = tree_to_wire(context.identity, current.version, sections)
-            etag = f'"{context.identity.boot_id}-{current.version}{"-local" if looped else ""}"'
-            known = cached[looped] = (current, Snapshot(to_json(document), etag))
-        return known[1]
+        etag, body = context.federation.tree_document(local_only=looped)
+        if etag not in known:
+            if len(known) >= MAX_TREES:
+                known.clear()
+            known[etag] = Snapshot(body, etag)
+        return known[etag]
 
     return handle
 
