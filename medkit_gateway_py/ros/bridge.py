@@ -31,9 +31,9 @@ from typing import Any
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future as RosFuture
 
 from ..errors import GatewayShutdown, ServiceUnavailable
+from .jobs import Call, Counters, Job, Post
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class RosBridge:
         self._max_queue_depth, self._watchdog_s = max_queue_depth, watchdog_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
-        self._queue: collections.deque[_Job] = collections.deque()
-        self._calls: set[_Call] = set()
+        self._queue: collections.deque[Job] = collections.deque()
+        self._calls: set[Call] = set()
         self._drain_scheduled = self._closed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ros", daemon=True)
-        self._counters = _Counters()
+        self._counters = Counters()
         self._context: Any = rclpy.Context()
         self._node: Any = None
         self._executor: Any = None
@@ -155,7 +155,7 @@ class RosBridge:
         :raises ServiceUnavailable: the queue of the ros thread is full.
         """
         loop = asyncio.get_running_loop()
-        call = _Call(self, function, loop)
+        call = Call(self, function, loop)
         self._enqueue(call, "call")
         timer = loop.call_later(timeout_s, call.expire, timeout_s)
         try:
@@ -179,7 +179,7 @@ class RosBridge:
                 outcome.extend((False, error))
             done.set()
 
-        self._enqueue(_Post(run), "call")
+        self._enqueue(Post(run), "call")
         if not done.wait(timeout_s):
             raise TimeoutError(f"the ROS thread gave no answer within {timeout_s:g} s")
         if not outcome[0]:
@@ -189,7 +189,7 @@ class RosBridge:
     def post(self, function: Callable[[], Any]) -> None:
         """Run `function` in the ros thread, some time soon; what it raises is logged. Dropped once stopping."""
         with contextlib.suppress(GatewayShutdown):  # what is posted is clean-up; stopping cleans up everything
-            self._enqueue(_Post(function), "post")
+            self._enqueue(Post(function), "post")
 
     def stop(self, timeout_s: float) -> bool:
         """Refuse new work, answer what waits with `GatewayShutdown`, destroy node and context.
@@ -227,7 +227,7 @@ class RosBridge:
             "graph_events_received": self.graph_events,
         }
 
-    def _enqueue(self, job: _Job, kind: str) -> None:
+    def _enqueue(self, job: Job, kind: str) -> None:
         with self._lock:
             if not self.worker_alive:
                 raise GatewayShutdown("The gateway is shutting down")
@@ -236,7 +236,7 @@ class RosBridge:
                 raise ServiceUnavailable("The ROS thread is busy", queue_depth=len(self._queue))
             self._queue.append(job)
             self._counters.max_depth = max(self._counters.max_depth, len(self._queue))
-            if isinstance(job, _Call):
+            if isinstance(job, Call):
                 self._calls.add(job)
             if not self._drain_scheduled:
                 self._drain_scheduled = True
@@ -271,7 +271,8 @@ class RosBridge:
                 self._counters.watchdog_trips += 1
                 _LOG.warning("a task held the ROS thread for more than %g s", self._watchdog_s)
 
-    def _forget(self, call: _Call) -> None:
+    def forget(self, call: Call) -> None:
+        """A call ended; for `Call` only."""
         with self._lock:
             self._calls.discard(call)
 
@@ -305,124 +306,6 @@ class RosBridge:
                 step()
             except Exception:
                 _LOG.exception("could not %s", what)
-
-
-class _Counters:
-    """Numbers for `health()`; written by the ros thread (and under the bridge's lock), read by anyone."""
-
-    def __init__(self) -> None:
-        self.completed = self.failed = self.dropped = self.max_depth = 0
-        self.last_latency_us = self.max_latency_us = self.watchdog_trips = 0
-        self.current_began = 0.0
-
-    def begin(self) -> None:
-        self.current_began = time.monotonic()
-
-    def end(self, job: _Job) -> float:
-        """Count the job that just ended; returns the seconds it ran. Latency counts from when it was queued."""
-        now = time.monotonic()
-        took, self.current_began = now - self.current_began, 0.0
-        self.last_latency_us = int((now - job.queued) * 1e6)
-        self.max_latency_us = max(self.max_latency_us, self.last_latency_us)
-        if job.failed:
-            self.failed += 1
-        else:
-            self.completed += 1
-        return took
-
-
-class _Job:
-    """Something to run in the ros thread."""
-
-    failed = False
-
-    def __init__(self) -> None:
-        self.queued = time.monotonic()
-
-    def run(self) -> None:
-        raise NotImplementedError
-
-
-class _Post(_Job):
-    def __init__(self, function: Callable[[], Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def run(self) -> None:
-        self._function()
-
-
-class _Call(_Job):
-    """A call under way: `run` in the ros thread, everything about `answer` in the loop."""
-
-    def __init__(self, bridge: RosBridge, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self.answer: asyncio.Future[Any] = loop.create_future()
-        self._bridge, self._function, self._loop = bridge, function, loop
-        self._ros_future: Any = None
-        self._abandoned = self._expired = False
-
-    def run(self) -> None:
-        if self._abandoned:
-            return
-        try:
-            result = self._function()
-        except Exception as error:
-            self.failed = True
-            self.fail(error)
-            return
-        if not isinstance(result, RosFuture):
-            self._settle(result, None)
-            return
-        self._ros_future = result
-        result.add_done_callback(self._ros_future_done)
-
-    def _ros_future_done(self, future: Any) -> None:
-        """Runs as a task of the executor: must not raise."""
-        try:
-            if future.cancelled():
-                self.fail(ServiceUnavailable("The ROS request was cancelled"))
-            elif future.exception() is not None:
-                self.fail(future.exception())
-            else:
-                self._settle(future.result(), None)
-        except BaseException:
-            _LOG.exception("an answer from ROS could not be handed over")
-
-    def expire(self, timeout_s: float) -> None:
-        """In the loop: the time is over."""
-        self._expired = True
-        if not self.answer.done():
-            self.answer.set_exception(TimeoutError(f"ROS gave no answer within {timeout_s:g} s"))
-
-    def abandon(self) -> None:
-        """In the loop, when the caller has its answer or has gone: cancel what is still under way in ROS."""
-        self._abandoned = True
-        self._bridge._forget(self)
-        if self._expired or self.answer.cancelled():
-            self._bridge.post(self._cancel)
-
-    def _cancel(self) -> None:
-        """In the ros thread, after the function has run or been skipped: only now its rclpy Future is known."""
-        if self._ros_future is not None and not self._ros_future.done():
-            self._ros_future.cancel()
-
-    def fail(self, error: BaseException) -> None:
-        self._settle(None, error)
-
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        def settle() -> None:
-            if self.answer.done():
-                return
-            if error is None:
-                self.answer.set_result(result)
-            else:
-                self.answer.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            _LOG.debug("the loop is closed, an answer from ROS has no taker")
 
 
 def _nothing() -> None:
