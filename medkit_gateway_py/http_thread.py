@@ -1,7 +1,7 @@
 """The `http` thread: one asyncio loop for uvicorn, the peers and all that waits.
 
-Starts, in order: the federation (its peers are asked in the background), local discovery (its first scan settles
-before anything is served), the server. Stops in the reverse order, each stage with a deadline.
+Starts, in order: local discovery (its first scan settles before anything is served), the federation (its peers are
+asked in the background), the server. Stops in the reverse order, each stage with a deadline.
 """
 
 from __future__ import annotations
@@ -134,8 +134,9 @@ class HttpThread:
             )
         )
         try:
-            await federation.start()
+            # Our own nodes get their ids before any peer's.
             await discovery.start()
+            await federation.start()
             self._summary(discovery, federation, listener)
             await self._serve_until_stopped(server, listener)
         finally:

@@ -6,7 +6,6 @@ The YAML below is that of the multi-instance tutorial and of the aggregation ref
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +280,9 @@ def test_a_broken_file_is_named_with_line_and_reason(text: str, line: int | None
     assert words in str(raised.value)
 
 
+# rcl takes a lone word for an empty file, and has no limit for nesting.
+WE_ALONE_REFUSE = ("top word", "deep")
+
 LOSING = [
     ("plugins twice", "    plugins: [a]\n    plugins:\n      a: {b: 1}\n", "`plugins` is given twice"),
     ("twice", "    a: 1\n    a: 2\n", "`a` is given twice"),
@@ -291,7 +293,7 @@ LOSING = [
 @pytest.mark.parametrize(("text", "words"), [case[1:] for case in LOSING], ids=[case[0] for case in LOSING])
 @pytest.mark.parametrize("name", ["medkit_gateway_py", FQN, '"/**"'])
 def test_values_that_ros_would_lose_silently_are_errors(text: str, words: str, name: str) -> None:
-    with pytest.raises(ParameterFileError, match="f.yaml, section .*, line") as raised:
+    with pytest.raises(ParameterFileError, match=r"f\.yaml, section .*, line") as raised:
         alias_overrides(argv("f"), FQN, Files(f=f"{name}:\n  ros__parameters:\n{text}"))
     assert words in str(raised.value)
 
@@ -313,10 +315,12 @@ def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path: Path) -> 
 
 @given(st.text(max_size=80) | st.text(alphabet="ab: \n-[]{}'\"*&!#,?|>\t", max_size=80))
 def test_reading_a_file_gives_sections_or_a_readable_error(text: str) -> None:
+    said = ""
     try:
         read_sections(text, "f.yaml")
     except ParameterFileError as error:
-        assert str(error).startswith("f.yaml")
+        said = str(error)
+    assert said == "" or said.startswith("f.yaml")
 
 
 # --- against ROS ----------------------------------------------------------------------------------------------
@@ -356,8 +360,8 @@ class RealNode:
 
 
 @pytest.fixture
-def real() -> Iterator[RealNode]:
-    yield RealNode()
+def real() -> RealNode:
+    return RealNode()
 
 
 def plain(value: Any) -> Any:
@@ -413,7 +417,7 @@ def test_the_order_in_which_sections_win_is_that_of_ros(order: list[str], tmp_pa
     words = ["--ros-args", *RENAMED]
     for index, step in enumerate(order):
         if step == "p":
-            words += ["-p", f"a:={index}", "-p", f"p{index}:=[x, y]"]
+            words += ["-p", f"a:={index}", "-p", f"p{index}:=[v, w]"]
         elif step == "for_node":
             words += ["-p", f"gateway_a:a:={index}", "-p", f"other:b:={index}"]
         else:
@@ -451,7 +455,7 @@ def test_a_renamed_node_gets_port_and_peers_and_real_names_win(tmp_path: Path, r
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize("text", [case[1] for case in BROKEN if case[0] != "deep"])
+@pytest.mark.parametrize("text", [case[1] for case in BROKEN if case[0] not in WE_ALONE_REFUSE])
 def test_ros_refuses_what_we_refuse(text: str, tmp_path: Path, real: RealNode) -> None:
     file = tmp_path / "f.yaml"
     file.write_text(text)

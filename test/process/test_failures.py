@@ -160,9 +160,9 @@ def wrong_types(path: str) -> tuple[int, dict[str, str], bytes]:
     bodies: dict[str, Any] = {
         "/api/v1/health": {"status": "healthy", "timestamp": "soon", "x-medkit-entity-cache": {"generation": "x"}},
         "/api/v1/apps": {"items": [{"id": 5, "name": []}, None, "app", {"name": "x"}, {"id": "good", "name": "good"}]},
-        "/api/v1/components": {"items": {"id": "x"}},
+        "/api/v1/components": {"items": [7, {"id": ["x"]}]},
         "/api/v1/areas": {"items": [{"id": "ok area"}]},
-        "/api/v1/functions": 7,
+        "/api/v1/functions": {"items": [{"id": "f", "x-medkit": 5}]},
     }
     if path not in bodies:
         return 404, {"Content-Type": "application/json"}, b'{"error_code":"resource-not-found","message":"x"}'

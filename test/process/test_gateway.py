@@ -155,9 +155,9 @@ def test_a_node_that_starts_is_listed_by_its_graph_event_and_not_by_the_backstop
     rclpy.init(context=context, domain_id=ros_domain)
     try:
         # The participant is discovered first: what is measured is the gateway, not DDS.
-        rclpy.create_node("first", context=context)
+        nodes = [rclpy.create_node("first", context=context)]
         gateway.lists("apps", "first")
-        rclpy.create_node("second", context=context, namespace="/late")
+        nodes.append(rclpy.create_node("second", context=context, namespace="/late"))
         # The backstop scan comes every 10 s; benchmarks/ measures how long it really takes.
         gateway.lists("apps", "second", within=4)
     finally:
