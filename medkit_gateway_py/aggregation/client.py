@@ -1,0 +1,237 @@
+"""The HTTP client towards one peer: what is sent with every call, bounds on what comes back, failures as errors.
+
+`get` reads a bounded JSON answer whole, `open` streams. Neither knows whether the peer is thought to be up: that is
+`peer.py`. Errors name the peer, never its URL's credentials or a header.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx
+import orjson
+
+from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
+from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
+from .sections import GatewayIdentity
+from .transport import CALLS, LANE_LIMITS, Disconnected, PeerTransport
+
+MAX_JSON = 10 * 1024 * 1024
+# 20 000 entities of a peer are about 8 MiB; one order of magnitude more is no tree.
+MAX_TREE = 64 * 1024 * 1024
+# Longest wait for a place in a lane; who waits longer gets 503, the peer is not to blame.
+LANE_WAIT_S = 0.5
+# Less than this is not worth a request: the peer would get no time after the margin of the hop.
+MIN_BUDGET_S = HOP_MARGIN_S + 0.01
+# A body that is decoded on the loop; a longer one is decoded in a thread.
+DECODE_ON_LOOP = 256 * 1024
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class BadAnswer(ValueError):
+    """The peer is alive, and what it answered cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    async def json(self) -> Any:
+        """The decoded body; raises BadAnswer."""
+        try:
+            if len(self.body) > DECODE_ON_LOOP:
+                return await anyio.to_thread.run_sync(orjson.loads, self.body)
+            return orjson.loads(self.body)
+        except ValueError:
+            kind = self.headers.get("content-type", "no content type").split(";")[0][:60]
+            raise BadAnswer(f"answered {self.status} with something that is no JSON ({kind})") from None
+
+
+class PeerClient:
+    """One peer's connections. `url` is the base URL, already checked; made and used on the loop."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        identity: GatewayIdentity,
+        timeout_s: float,
+        *,
+        forward_auth: bool = False,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.timeout_s = timeout_s
+        self._identity = identity
+        self._forward_auth = forward_auth
+        self._base_path = httpx.URL(url).raw_path.rstrip(b"/")
+        self._transport = PeerTransport(verify)
+        self._http = httpx.AsyncClient(transport=self._transport, trust_env=False, follow_redirects=False)
+        self._limiters = {lane: anyio.CapacityLimiter(limit) for lane, limit in LANE_LIMITS.items()}
+
+    @property
+    def base_path(self) -> bytes:
+        """The path of the base URL, without a slash at its end; usually empty."""
+        return self._base_path
+
+    def use_short_connections(self, short: bool) -> None:
+        """Reuse only connections that were idle for less than a second (C++ gateways, AGGREGATION.md §11)."""
+        self._transport.short_lived = short
+
+    async def get(
+        self,
+        target: bytes,
+        *,
+        request: RequestInfo | None = None,
+        headers: Headers = (),
+        lane: str = CALLS,
+        first_byte_s: float | None = None,
+        total_s: float | None = None,
+        max_bytes: int = MAX_JSON,
+    ) -> Answer:
+        """The whole answer to a GET. `target` begins with `/api/v1`.
+
+        Raises PeerUnavailable, NotResponding, ServiceUnavailable, BadAnswer (longer than `max_bytes`, or compressed
+        although we asked for plain bytes: that is how bombs come).
+        """
+        first_byte_s = self.timeout_s if first_byte_s is None else first_byte_s
+        total_s = first_byte_s if total_s is None else total_s
+        asked = [(b"accept", b"application/json"), (b"accept-encoding", b"identity"), *headers]
+        with anyio.move_on_after(total_s):
+            async with self.open(
+                "GET", target, request=request, headers=asked, lane=lane, first_byte_s=first_byte_s,
+                idle_s=first_byte_s,
+            ) as response:  # fmt: skip
+                return Answer(response.status_code, response.headers, await self._read(response, max_bytes))
+        raise NotResponding(f"Peer '{self.name}' did not finish its answer in {total_s:.1f} s", peer=self.name)
+
+    async def _read(self, response: httpx.Response, max_bytes: int) -> bytes:
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise BadAnswer(f"answered in an encoding that was not asked for ({encoding[:20]})")
+        announced = response.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > max_bytes:
+            raise BadAnswer(f"announced an answer of {announced} bytes; at most {max_bytes} are read")
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise BadAnswer(f"answered more than {max_bytes} bytes")
+        except httpx.TimeoutException:
+            raise NotResponding(f"Peer '{self.name}' stopped in the middle of its answer", peer=self.name) from None
+        except httpx.HTTPError:
+            raise self._unavailable("the connection broke in the middle of its answer") from None
+        return bytes(body)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        target: bytes,
+        *,
+        request: RequestInfo | None = None,
+        headers: Headers = (),
+        content: Any = None,
+        lane: str = CALLS,
+        first_byte_s: float,
+        idle_s: float,
+        waiting: anyio.CancelScope | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request and give the answer as soon as its head is there; its body is read by the caller.
+
+        `first_byte_s` bounds the wait for the head, connecting at most a quarter of it, `idle_s` each read of the
+        body. `waiting` is a scope whose deadline the sender of `content` moves while it uploads. A GET whose
+        connection ended before any byte came is sent once more; nothing else ever is.
+        """
+        limiter = self._limiters[lane]
+        borrower = object()
+        with anyio.move_on_after(LANE_WAIT_S) as wait:
+            await limiter.acquire_on_behalf_of(borrower)
+        if wait.cancelled_caught:
+            raise ServiceUnavailable(f"Too many calls to peer '{self.name}' at once", peer=self.name)
+        try:
+            outgoing = self._request(method, target, request, headers, content, lane, first_byte_s, idle_s)
+            response = await self._send(outgoing, first_byte_s, waiting)
+            try:
+                yield response
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+        finally:
+            limiter.release_on_behalf_of(borrower)
+
+    def _request(
+        self, method: str, target: bytes, request: RequestInfo | None, headers: Headers, content: Any, lane: str,
+        first_byte_s: float, idle_s: float,
+    ) -> httpx.Request:  # fmt: skip
+        if first_byte_s < MIN_BUDGET_S:
+            raise NotResponding(f"No time is left to ask peer '{self.name}'", peer=self.name)
+        sent = [*headers, *self._own_headers(request, first_byte_s)]
+        if request is not None and request.authorization is not None and self._forward_auth:
+            sent.append((b"authorization", request.authorization))
+        outgoing = httpx.Request(
+            method,
+            self.url,
+            headers=sent,
+            content=content,
+            extensions={
+                "lane": lane,
+                "target": self._base_path + target,
+                "timeout": {"connect": first_byte_s / 4, "read": max(idle_s, first_byte_s + 1)},
+            },
+        )
+        return outgoing
+
+    def _own_headers(self, request: RequestInfo | None, budget_s: float) -> list[tuple[bytes, bytes]]:
+        via = (*(request.via if request else ()), self._identity.id)
+        return [
+            (VIA.encode(), ",".join(via).encode("latin-1", "replace")),
+            (DEADLINE.encode(), str(int((budget_s - HOP_MARGIN_S) * 1000)).encode()),
+            (GATEWAY.encode(), f"{self._identity.id}/{self._identity.boot_id}".encode("latin-1", "replace")),
+            (b"user-agent", f"medkit_gateway_py/{self._identity.version or '0'}".encode("latin-1", "replace")),
+        ]
+
+    async def _send(
+        self, outgoing: httpx.Request, first_byte_s: float, waiting: anyio.CancelScope | None
+    ) -> httpx.Response:
+        again = outgoing.method in ("GET", "HEAD")
+        scope = waiting or anyio.CancelScope()
+        scope.deadline = anyio.current_time() + first_byte_s
+        with scope:
+            while True:
+                try:
+                    return await self._http.send(outgoing, stream=True)
+                except Disconnected as error:
+                    if not again:
+                        raise self._unavailable(str(error)) from None
+                    again = False
+                except (httpx.ReadTimeout, httpx.WriteTimeout):
+                    break
+                except httpx.HTTPError as error:
+                    raise self._unavailable(str(error)) from None
+        raise NotResponding(f"Peer '{self.name}' did not answer in {first_byte_s:.1f} s", peer=self.name)
+
+    def _unavailable(self, reason: str) -> PeerUnavailable:
+        return PeerUnavailable(f"Peer '{self.name}' cannot be reached: {reason}", peer=self.name, details=reason)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+
+def quiet_http_logs() -> None:
+    """httpx writes a line for every request at INFO: with polls that is noise, and it names URLs."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)

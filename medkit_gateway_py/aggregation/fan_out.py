@@ -1,0 +1,260 @@
+"""Asking several gateways at once, and saying whose answer is missing (AGGREGATION.md §8).
+
+Every origin is asked once, through the peer its best way leads over. The wait is the slowest peer's, at most
+`aggregation.timeout_ms` and what the asker still waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..entities.model import Kind
+from ..errors import GatewayError
+from .client import BadAnswer
+from .forward import rewriter_for
+from .peer import COMPATIBLE
+from .request import NO_FAN_OUT, ORIGINS, RequestInfo
+from .rewrite import Rewriter
+from .routing import FederatedTree, Shared
+
+if TYPE_CHECKING:
+    from .federation import Federation
+    from .peer import Peer
+
+API = "/api/v1"
+# What one peer's answer may say of dropped items.
+MAX_DROPPED_NAMED = 20
+
+Json = dict[str, Any]
+
+
+@dataclass
+class FanOut:
+    """What came back.
+
+    `items` are the peers' items in peer order, ids rewritten to ours, each with `x-medkit.peer`; `bodies` the whole
+    answers by peer; `failed` the labels of those whose answer is missing, sorted; `peers` how each one did.
+    """
+
+    items: list[Json] = field(default_factory=list)
+    bodies: list[tuple[str, Json]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    peers: dict[str, Json] = field(default_factory=dict)
+    dropped: list[Json] = field(default_factory=list)
+
+
+def envelope(fan_out: FanOut) -> Json:
+    """What a partial answer says in its `x-medkit`; empty when everybody answered (API.md §1.11)."""
+    found: Json = {}
+    if fan_out.failed:
+        found.update(partial=True, failed_peers=list(fan_out.failed), peers=fan_out.peers)
+    if fan_out.dropped:
+        found["peer_dropped_items"] = list(fan_out.dropped)
+    return found
+
+
+def qualify_duplicates(items: Sequence[Json]) -> list[Json]:
+    """Items whose id several gateways use get `<member>:<id>`, all of them (API.md §4.1); the others stay."""
+    counts = Counter(item.get("id") for item in items if isinstance(item.get("id"), str))
+    found = []
+    for item in items:
+        member = _first_member(item)
+        if counts.get(item.get("id"), 0) > 1 and member:
+            item = {**item, "id": f"{member}:{item['id']}"}
+        found.append(item)
+    return found
+
+
+def _first_member(item: Json) -> str:
+    medkit = item.get("x-medkit")
+    members = medkit.get("member_ids") if isinstance(medkit, dict) else None
+    return members[0] if isinstance(members, list) and members and isinstance(members[0], str) else ""
+
+
+async def gather_entity(
+    federation: Federation, request: RequestInfo, shared: Shared, kind: Kind, entity_id: str, collection: str
+) -> FanOut:
+    """The peers' shares of `GET /{kind}/{id}/{collection}` of an entity that several gateways have."""
+    if request.is_local_only(federation.identity.id):
+        return FanOut()
+    targets = [(share.peer, share.origins) for share in shared.contributions]
+    missing = federation.tree.missing(kind, entity_id) if request.origins is None else ()
+    path = f"/{kind.value}/{entity_id}/{collection}"
+    return await fan_out(federation, request, path, targets, _still_missing(federation, missing), kind, entity_id)
+
+
+async def gather_everyone(federation: Federation, request: RequestInfo, path: str) -> FanOut:
+    """What all gateways have at `path` (relative to `/api/v1`): `/faults`, `/version-info`."""
+    if not federation.enabled or request.is_local_only(federation.identity.id):
+        return FanOut()
+    tree = federation.tree
+    targets = list(tree.origins_by_peer.items())
+    missing: list[str] = []
+    if request.origins is None:
+        reached = {peer for peer, _ in targets}
+        missing = [name for name in federation.peer_names() if name not in reached]
+        missing += _still_missing(federation, labels_away(tree))
+    return await fan_out(federation, request, path, targets, missing)
+
+
+def labels_away(tree: FederatedTree) -> tuple[str, ...]:
+    """The labels of all gateways that once had something and cannot be reached now."""
+    present = {section.id for section in tree.sections} | ({tree.own.id} if tree.own else set())
+    return tuple(sorted({one.peer_label for one in tree.given if one.origin not in present and one.via in tree.peers}))
+
+
+def _still_missing(federation: Federation, labels: Sequence[str]) -> list[str]:
+    """Without those that are peers which answer: such a label is of a gateway that was replaced by another one."""
+    return [label for label in labels if "/" in label or not _is_online(federation, label)]
+
+
+def _is_online(federation: Federation, name: str) -> bool:
+    peer = federation.peer(name)
+    return peer is not None and peer.is_online
+
+
+async def fan_out(
+    federation: Federation,
+    request: RequestInfo,
+    path: str,
+    targets: Sequence[tuple[str, Sequence[str]]],
+    missing: Sequence[str] = (),
+    kind: Kind | None = None,
+    entity_id: str = "",
+) -> FanOut:
+    """Ask the peers of `targets` (peer, origins to ask for through it) for `path`, relative to `/api/v1`.
+
+    Only origins that the request asks for are passed on; peers left without any are not asked. `missing` are labels
+    of gateways known to be out of reach. Never raises for what a peer does.
+    """
+    tree = federation.tree
+    path = path.removeprefix(API)
+    asked: list[_Asked] = []
+    for name, origins in targets:
+        wanted = [origin for origin in origins if request.origins is None or origin in request.origins]
+        if wanted:
+            rewriter = rewriter_for(tree, name, kind, entity_id)
+            asked.append(_Asked(federation, request, path, name, wanted, rewriter))
+    async with anyio.create_task_group() as group:
+        for one in asked:
+            group.start_soon(one.ask)
+    found = FanOut()
+    failed = set(missing)
+    for label in missing:
+        found.peers[label] = _known_down(federation, label)
+    for one in asked:
+        found.peers[one.name] = one.report
+        failed.update(one.failed)
+        if one.body is not None:
+            found.bodies.append((one.name, one.body))
+        found.items.extend(item for item in one.items if not _is_echo(tree, item))
+        found.dropped.extend(one.dropped)
+    found.failed = sorted(failed)
+    return found
+
+
+def _known_down(federation: Federation, label: str) -> Json:
+    report: Json = {"status": "failed", "error": "not reachable"}
+    peer = federation.peer(label.split("/")[0])
+    age = peer.age_ms() if peer is not None and "/" not in label else None
+    if age is not None:
+        report["age_ms"] = age
+    return report
+
+
+def _is_echo(tree: FederatedTree, item: Json) -> bool:
+    """Whether all members of a peer's item are nodes of ours: then we list it ourselves."""
+    medkit = item.get("x-medkit")
+    members = medkit.get("member_ids") if isinstance(medkit, Mapping) else None
+    if not isinstance(members, list) or not members:
+        return False
+    return all(isinstance(member, str) and tree.is_local_app(member) for member in members)
+
+
+class _Asked:
+    """One peer of a fan-out and what became of it."""
+
+    def __init__(
+        self, federation: Federation, request: RequestInfo, path: str, name: str, origins: Sequence[str],
+        rewriter: Rewriter,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.items: list[Json] = []
+        self.body: Json | None = None
+        self.failed: list[str] = []
+        self.report: Json = {}
+        self.dropped: list[Json] = []
+        self._federation = federation
+        self._request = request
+        self._path = path
+        self._origins = origins
+        self._rewriter = rewriter
+
+    async def ask(self) -> None:
+        """Ask and read; every failure of the peer ends in `failed`."""
+        started = time.monotonic()
+        peer = self._federation.peer(self.name)
+        try:
+            if peer is None:
+                raise BadAnswer("is no peer any more")
+            body = await self._answer(peer)
+            self._read(body)
+        except (GatewayError, BadAnswer) as error:
+            self.failed = [self.name]
+            self.report = {"status": "failed", "error": str(error)}
+            if peer is not None and isinstance(error, GatewayError):
+                peer.call_failed(error)
+            age = peer.age_ms() if peer is not None else None
+            if age is not None:
+                self.report["age_ms"] = age
+        self.report["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
+
+    async def _answer(self, peer: Peer) -> Json:
+        peer.check_callable()
+        request = self._request
+        query = request.fan_out_query()
+        target = f"{API}{self._path}".encode() + (b"?" + query if query else b"")
+        headers = list(request.fan_out_headers())
+        if peer.kind == COMPATIBLE:
+            headers.append((NO_FAN_OUT.encode(), b"1"))
+        else:
+            origins = self._federation.origins_at(self.name, self._origins)
+            headers.append((ORIGINS.encode(), ",".join(origins).encode("latin-1", "replace")))
+        budget = request.bounded(self._federation.config.aggregation.timeout_ms / 1000)
+        answer = await peer.client.get(target, request=request, headers=headers, first_byte_s=budget)
+        peer.answered()
+        if not 200 <= answer.status < 300:
+            raise BadAnswer(f"answered {answer.status}")
+        body = await answer.json()
+        if not isinstance(body, dict) or not isinstance(body.get("items"), list):
+            raise BadAnswer("answered with something that has no list of items")
+        return body
+
+    def _read(self, body: Json) -> None:
+        body = self._rewriter.body(body)
+        for item in body["items"]:
+            if isinstance(item, dict):
+                self.items.append(self._marked(item))
+            elif len(self.dropped) < MAX_DROPPED_NAMED:
+                self.dropped.append({"peer": self.name, "reason": "not an object", "source_id": ""})
+        self.body = body
+        self.report = {"status": "ok"}
+        medkit = body.get("x-medkit")
+        if isinstance(medkit, dict) and medkit.get("partial") is True:
+            names = medkit.get("failed_peers")
+            behind = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+            self.failed = [f"{self.name}/{name}" for name in behind] or [self.name]
+            self.report = {"status": "partial"}
+
+    def _marked(self, item: Json) -> Json:
+        medkit = item.get("x-medkit")
+        medkit = dict(medkit) if isinstance(medkit, dict) else {}
+        behind = medkit.get("peer")
+        medkit["peer"] = f"{self.name}/{behind}" if isinstance(behind, str) and behind else self.name
+        return {**item, "x-medkit": medkit}

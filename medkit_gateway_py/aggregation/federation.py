@@ -1,0 +1,271 @@
+"""The federation: all peers, the merged tree, and who is told when it changes (AGGREGATION.md §4-§6).
+
+Runs on the asyncio loop. The merge itself is pure (`merge.py`); what is sent to peers is in `client.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import orjson
+
+from ..entities.ids import GivenId, GivenIds
+from ..entities.tree import EntityTree
+from .client import quiet_http_logs
+from .echo import EchoFilter
+from .merge import MergeOptions, merge
+from .peer import Peer, PeerStatus
+from .peer_discovery import REMOVED, UPDATED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
+from .routing import FederatedTree, Warn
+from .sections import GatewayIdentity, OriginSection, tree_to_wire
+from .views import Views, peer_views
+
+if TYPE_CHECKING:
+    from ..state import StateStore
+
+# Merges that peers cause are at most one in this time; local changes do not wait (AGGREGATION.md §4, §6).
+MERGE_INTERVAL_S = 0.2
+STOP_S = 2.0
+# How soon identities are looked at again while a restart cannot be told from a clone.
+UNDECIDED_S = 1.0
+# A merge of more entities than this is made in a thread, so that requests are served meanwhile.
+MERGE_ON_LOOP = 2000
+# How often ids in use are marked as such, and those unused for `forget_after_s` are forgotten.
+MAINTENANCE_S = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+class Federation:
+    """Our tree and those of all peers as one. All methods run on the asyncio loop that `start` was called on."""
+
+    def __init__(self, config: Any, identity: GatewayIdentity, state: StateStore) -> None:
+        self.config = config
+        self.identity = identity
+        self.enabled = bool(config.aggregation.enabled)
+        self._state = state
+        self._given = state.given()
+        self._local = EntityTree()
+        self._local_seq = 0
+        own = OriginSection(identity.id, identity.name, identity.boot_id, 0, (identity.id,))
+        self.tree = FederatedTree(own=own, given=self._given)
+        self._peers: dict[str, Peer] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._discoveries: list[PeerDiscovery] = []
+        self._merger: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+        self._dirty = asyncio.Event()
+        self._subscribers: list[Callable[[FederatedTree], None]] = []
+        self._documents: dict[bool, tuple[int, str, bytes]] = {}
+        self._warned: set[Warn] = set()
+        self._views = Views()
+        self._not_persistent = ""
+
+    # What requests ask for
+
+    @property
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """All peers in their configured order."""
+        return tuple(peer.status() for peer in self._peers.values())
+
+    @property
+    def given(self) -> GivenIds:
+        """The memory of ids, the one that local discovery looks into as well."""
+        return self._given
+
+    def peer(self, name: str) -> Peer | None:
+        """The peer of this name, to call it."""
+        return self._peers.get(name)
+
+    def peer_names(self) -> tuple[str, ...]:
+        """The names of all peers that take part, up or down, in their order; our own address is none of them."""
+        return tuple(name for name, peer in self._peers.items() if peer.role != "self")
+
+    def origins_at(self, peer: str, origins: Sequence[str]) -> tuple[str, ...]:
+        """These origins as the peer itself calls them: clones have names of our making here (AGGREGATION.md §2)."""
+        suffix = f"~{peer}"
+        return tuple(origin.removesuffix(suffix) for origin in origins)
+
+    def warnings(self) -> tuple[Warn, ...]:
+        """What `/health.warnings` says of aggregation."""
+        found = (*self.tree.warnings, *self._views.warnings)
+        if self._not_persistent:
+            found = (*found, Warn("state_not_persistent", self._not_persistent))
+        return found
+
+    def tree_document(self, local_only: bool = False) -> tuple[str, bytes]:
+        """ETag and body of `GET /x-medkit/tree`; made once a version. `local_only` answers a request that loops."""
+        version = self.tree.version
+        known = self._documents.get(local_only)
+        if known is None or known[0] != version:
+            sections = self.tree.export()[: 1 if local_only else None]
+            etag = f'"{self.identity.boot_id}-{version}{"-local" if local_only else ""}"'
+            known = (version, etag, orjson.dumps(tree_to_wire(self.identity, version, sections)))
+            self._documents[local_only] = known
+        return known[1], known[2]
+
+    def subscribe(self, callback: Callable[[FederatedTree], None]) -> None:
+        """Call `callback` on the loop with each new tree."""
+        self._subscribers.append(callback)
+
+    # Life
+
+    async def start(self) -> None:
+        """Find peers and begin to poll them; returns without waiting for any."""
+        if not self.enabled or self._merger is not None:
+            return
+        quiet_http_logs()
+        self._merger = asyncio.create_task(self._merge_when_dirty(), name="federation merge")
+        self._keeper = asyncio.create_task(self._keep_ids(), name="federation ids")
+        for discovery in load(DiscoveryContext(self.config, self.identity)):
+            try:
+                with anyio.fail_after(1.0):
+                    await discovery.start(self._on_peer_event)
+                self._discoveries.append(discovery)
+            except Exception:
+                _log.exception("Peer discovery '%s' did not start", discovery.name)
+        self._dirty.set()
+
+    async def stop(self) -> None:
+        """End all polls and close all connections, in two seconds at most."""
+        tasks = [task for task in (self._merger, self._keeper, *self._tasks.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        with anyio.move_on_after(STOP_S):
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for discovery in self._discoveries:
+                await _contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
+            for peer in self._peers.values():
+                await _contained(f"Closing peer '{peer.name}'", peer.aclose())
+            await asyncio.gather(*self._closing, return_exceptions=True)
+        self._merger = self._keeper = None
+        self._tasks.clear()
+        self._discoveries.clear()
+
+    def _on_peer_event(self, event: PeerEvent) -> None:
+        spec = event.peer
+        if event.change in (REMOVED, UPDATED):
+            self._drop_peer(spec.name)
+        if event.change != REMOVED:
+            if spec.name in self._peers:
+                _log.error("A second peer named '%s' (%s) is not used", spec.name, spec.url)
+                return
+            self._add_peer(spec)
+        self._dirty.set()
+
+    def _add_peer(self, spec: PeerSpec) -> None:
+        peer = Peer(spec, self.config, self.identity, self._dirty.set, EchoFilter(self).is_echo)
+        self._peers[spec.name] = peer
+        self._tasks[spec.name] = asyncio.create_task(peer.run(), name=f"peer {spec.name}")
+
+    def _drop_peer(self, name: str) -> None:
+        peer, task = self._peers.pop(name, None), self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+        if peer is not None:
+            closing = asyncio.create_task(_contained(f"Closing peer '{name}'", peer.aclose()))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    # Merging
+
+    async def set_local(self, tree: EntityTree, new_ids: Sequence[GivenId] = ()) -> None:
+        """Our own graph is `tree` now. New ids are committed first; the merged tree is served when this returns."""
+        async with self._lock:
+            await self._remember(new_ids)
+            if tree != self._local:
+                self._local = tree
+                self._local_seq += 1
+            await self._merge()
+
+    async def _merge_when_dirty(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                async with self._lock:
+                    await self._merge()
+            except Exception:
+                _log.exception("Merging the trees of the peers failed; the tree stays as it was")
+            await asyncio.sleep(MERGE_INTERVAL_S)
+
+    async def _merge(self) -> None:
+        self._views = peer_views(list(self._peers.values()), self.identity, time.monotonic())
+        if self._views.undecided:
+            asyncio.get_running_loop().call_later(UNDECIDED_S, self._dirty.set)
+        options = MergeOptions(
+            naming=self.config.aggregation.naming, max_hops=self.config.aggregation.max_hops, peers=self.peer_names()
+        )
+        views = self._views.views
+        arguments = (self.identity, self._local, self._local_seq, views, self._given, options)
+        entities = sum(sum(section.tree.counts().values()) for view in views for section in view.sections)
+        if entities + len(self._local.apps) > MERGE_ON_LOOP:
+            merged = await anyio.to_thread.run_sync(merge, *arguments)
+        else:
+            merged = merge(*arguments)
+        await self._remember(merged.new_ids)
+        self._log_warnings((*merged.tree.warnings, *self._views.warnings))
+        new = replace(merged.tree, version=self.tree.version)
+        if new != self.tree:
+            self._swap(replace(new, version=self.tree.version + 1))
+
+    async def _remember(self, new_ids: Sequence[GivenId]) -> None:
+        """Commit before anything is served under them; a state that cannot be written must not stop the gateway."""
+        if not new_ids:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._state.remember, list(new_ids), time.time())
+            self._not_persistent = ""
+        except Exception as error:
+            text = f"New ids could not be kept ({error}): after a restart entities may have other ids."
+            if not self._not_persistent:
+                _log.error("%s", text)
+            self._not_persistent = text
+        self._given.add(new_ids)
+
+    def _swap(self, tree: FederatedTree) -> None:
+        self.tree = tree
+        for callback in list(self._subscribers):
+            try:
+                callback(tree)
+            except Exception:
+                _log.exception("A subscriber of the tree failed")
+
+    def _log_warnings(self, warnings: Sequence[Warn]) -> None:
+        for warning in warnings:
+            if warning not in self._warned:
+                level = logging.ERROR if warning.code == "duplicate_instance_id" else logging.WARNING
+                _log.log(level, "%s: %s", warning.code, warning.message)
+        # One that comes back after it was gone is said again.
+        self._warned = set(warnings)
+
+    async def _keep_ids(self) -> None:
+        while True:
+            await asyncio.sleep(MAINTENANCE_S)
+            await _contained("Keeping the ids", self._mark_and_forget())
+
+    async def _mark_and_forget(self) -> None:
+        async with self._lock:
+            present = {section.id for section in self.tree.sections} | {self.identity.id}
+            owners = [one.owner for one in self._given if one.origin in present]
+            now = time.time()
+            await anyio.to_thread.run_sync(self._state.touch, owners, now)
+            forgotten = await anyio.to_thread.run_sync(
+                self._state.forget_older_than, now, self.config.aggregation.forget_after_s
+            )
+            self._given.discard(forgotten or ())
+
+
+async def _contained(what: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        _log.exception("%s failed", what)

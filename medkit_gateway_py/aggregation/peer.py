@@ -1,0 +1,312 @@
+"""One peer: its poll, its state, and the last good tree that it told (AGGREGATION.md §6).
+
+What its tree means beside others is decided in `federation.py`; nothing here merges.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from ..entities.model import Kind
+from ..entities.tree import EntityTree
+from ..errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
+from .breaker import Breaker
+from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
+from .compatible import CompatiblePoll
+from .peer_discovery import PeerSpec
+from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
+from .transport import CONTROL
+
+OURS, COMPATIBLE = "medkit_gateway_py", "compatible"
+TREE_TARGET = b"/api/v1/x-medkit/tree"
+# Until changes are streamed, this is how long a change may go unseen; a 304 costs a peer next to nothing.
+POLL_INTERVAL_S = 1.0
+# `/health` of a C++ gateway is polled less often (AGGREGATION.md §6).
+COMPATIBLE_INTERVAL_S = 2.0
+# Polls asked for by failing traffic come no faster than this.
+MIN_POLL_GAP_S = 0.2
+# A tree may come slowly, as long as it begins in time.
+TREE_TOTAL_TIMEOUTS = 5
+# One 404 may come from a proxy while a gateway restarts; as many in a row mean another kind of gateway.
+STRANGE_ANSWERS_TO_SWITCH = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PeerStatus:
+    """What we know of a peer, for `/health` and `/x-medkit/peers`. Times `*_s` are seconds ago, `since` epoch seconds.
+
+    `kind` is `medkit_gateway_py`, `compatible` or "" while unknown; `role` is `peer`, `self` (our own address) or
+    `fallback` (a second address of another peer); both of these are not merged.
+    """
+
+    name: str
+    url: str
+    status: str
+    state: str
+    kind: str = ""
+    role: str = "peer"
+    source: str = "static"
+    instance_id: str = ""
+    boot_id: str = ""
+    version: str = ""
+    since: float = 0.0
+    last_seen_s: float | None = None
+    last_error: str = ""
+    rtt_ms: float | None = None
+    counts: dict[str, int] | None = None
+    dropped_count: int = 0
+    dropped: tuple[DroppedItem, ...] = ()
+
+
+class Peer:
+    """One peer and its poll. `changed` is called on the loop whenever what the merge sees of it is different."""
+
+    def __init__(
+        self,
+        spec: PeerSpec,
+        config: Any,
+        identity: GatewayIdentity,
+        changed: Callable[[], None],
+        is_echo: Callable[[dict[str, Any], dict[str, str]], bool] | None = None,
+    ) -> None:
+        aggregation = config.aggregation
+        self.spec = spec
+        self.name = spec.name
+        self.role = "peer"
+        self.kind = ""
+        self.gateway = GatewayIdentity("", "")
+        self.sections: tuple[OriginSection, ...] | None = None
+        self.breaker = Breaker()
+        self.first_seen_boot = 0.0
+        self.last_seen: float | None = None
+        self.last_error = ""
+        self._since = time.time()
+        self._changed = changed
+        self._timeout_s = aggregation.timeout_ms / 1000
+        self._max_entities = aggregation.max_entities_per_peer
+        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, forward_auth=aggregation.forward_auth)
+        self._compatible = CompatiblePoll(
+            self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, is_echo
+        )
+        self._etag = ""
+        self._strange = 0
+        self._rtt_s: float | None = None
+        self._dropped: tuple[DroppedItem, ...] = ()
+        self._dropped_count = 0
+        self._wake = anyio.Event()
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it answers and has told a tree that is usable."""
+        return self.sections is not None
+
+    def status(self) -> PeerStatus:
+        """The present state as a value."""
+        now = time.monotonic()
+        return PeerStatus(
+            name=self.name,
+            url=self.spec.url,
+            status="online" if self.is_online else "offline",
+            state=self.breaker.state,
+            kind=self.kind,
+            role=self.role,
+            source=self.spec.source,
+            instance_id=self.gateway.id,
+            boot_id=self.gateway.boot_id,
+            version=self.gateway.version,
+            since=self._since,
+            last_seen_s=None if self.last_seen is None else round(now - self.last_seen, 3),
+            last_error=self.last_error,
+            rtt_ms=None if self._rtt_s is None else round(self._rtt_s * 1000, 2),
+            counts=_counts(self.sections),
+            dropped_count=self._dropped_count,
+            dropped=self._dropped,
+        )
+
+    def age_ms(self) -> int | None:
+        """Milliseconds since it last answered anything, None when it never did."""
+        return None if self.last_seen is None else int((time.monotonic() - self.last_seen) * 1000)
+
+    async def run(self) -> None:
+        """Poll until cancelled; the first poll is sent at once."""
+        while True:
+            now = time.monotonic()
+            if self.breaker.allows_probe(now):
+                await self._poll()
+            self._wake = anyio.Event()
+            await anyio.sleep(MIN_POLL_GAP_S)
+            with anyio.move_on_after(max(0.0, self._pause() - MIN_POLL_GAP_S)):
+                await self._wake.wait()
+
+    def _pause(self) -> float:
+        if self.breaker.state != "closed":
+            return self.breaker.delay(time.monotonic())
+        if self.breaker.failures:
+            return MIN_POLL_GAP_S
+        interval = COMPATIBLE_INTERVAL_S if self.kind == COMPATIBLE else POLL_INTERVAL_S
+        return interval * (0.9 + 0.2 * random.random())
+
+    def answered(self) -> None:
+        """A client's call was answered: proof of life. An open breaker is closed by the poll only."""
+        self.last_seen = time.monotonic()
+        if self.breaker.allows_calls():
+            self.breaker.succeeded()
+
+    def call_failed(self, error: GatewayError) -> None:
+        """A client's call was not answered; the poll is asked at once whether the peer is still there.
+
+        Calls that only took too long do not count: one node that hangs must not cut off its whole gateway.
+        """
+        if isinstance(error, PeerUnavailable) and self.breaker.allows_calls():
+            self.last_error = error.message
+            if self.breaker.failed(time.monotonic()):
+                self._lost(error.message)
+        if not isinstance(error, ServiceUnavailable):
+            self._wake.set()
+
+    def check_callable(self) -> None:
+        """Raise PeerUnavailable at once while the peer is known to be down."""
+        if not self.breaker.allows_calls():
+            reason = "it did not answer lately and is tried again every few seconds"
+            raise PeerUnavailable(
+                f"Peer '{self.name}' cannot be reached: {reason}", peer=self.name, details=self.last_error or reason
+            )
+
+    async def _poll(self) -> None:
+        started = time.monotonic()
+        try:
+            if self.kind == COMPATIBLE:
+                await self._poll_compatible()
+            else:
+                await self._poll_tree()
+        except (PeerUnavailable, NotResponding) as error:
+            self._poll_failed(error.message)
+        except (BadAnswer, TreeDocumentError) as error:
+            self._alive(started)
+            self._report(f"Peer '{self.name}': {error}")
+        except ServiceUnavailable as error:
+            self._report(error.message)
+        except Exception:
+            # A fault of ours with one peer must not end its poll, nor touch the others.
+            _log.exception("Polling peer '%s' failed", self.name)
+            self._poll_failed(f"Peer '{self.name}': internal error while reading its tree")
+        else:
+            self._alive(started)
+            if self.last_error:
+                _log.info("Peer '%s' answers", self.name)
+            self.last_error = ""
+
+    async def _poll_tree(self) -> None:
+        headers = [(b"if-none-match", self._etag.encode("latin-1", "replace"))] if self._etag else []
+        answer = await self.client.get(
+            TREE_TARGET,
+            headers=headers,
+            lane=CONTROL,
+            total_s=self._timeout_s * TREE_TOTAL_TIMEOUTS,
+            max_bytes=MAX_TREE,
+        )
+        if answer.status == 304 and self._etag and self.sections is not None:
+            return
+        if answer.status in (404, 501):
+            await self._maybe_compatible(answer.status)
+            return
+        if answer.status != 200:
+            raise BadAnswer(f"answered {answer.status} when asked for its tree")
+        wire = await answer.json()
+        if len(answer.body) > DECODE_ON_LOOP:
+            document = await anyio.to_thread.run_sync(tree_from_wire, wire, self._max_entities)
+        else:
+            document = tree_from_wire(wire, self._max_entities)
+        self._strange = 0
+        self.kind = OURS
+        self.client.use_short_connections(False)
+        etag = answer.headers.get("etag", "")
+        self._etag = etag if len(etag) < 300 else ""
+        self._accept(document)
+
+    async def _maybe_compatible(self, status: int) -> None:
+        self._strange += 1
+        if self.kind == OURS and self._strange < STRANGE_ANSWERS_TO_SWITCH:
+            raise BadAnswer(f"answered {status} when asked for its tree")
+        await self._poll_compatible()
+
+    async def _poll_compatible(self) -> None:
+        self.client.use_short_connections(True)
+        result = await self._compatible.poll()
+        if result.is_ours:
+            # It says that it is one of ours after all: ask for its tree again at the next poll.
+            if self.kind == COMPATIBLE:
+                self.kind = ""
+            raise BadAnswer("is one of ours, and does not serve its tree")
+        self.kind = COMPATIBLE
+        if result.section is not None:
+            self._dropped, self._dropped_count = result.dropped, result.dropped_count
+            self._take(GatewayIdentity(result.section.id, "", self.name, result.version), (result.section,))
+
+    def _accept(self, document: TreeDocument) -> None:
+        self._dropped, self._dropped_count = document.dropped, document.dropped_count
+        if document.dropped_count:
+            first = document.dropped[0]
+            text = f"{document.dropped_count} items dropped, the first: {first.where}: {first.reason}"
+            _log.warning("Peer '%s': %s", self.name, text)
+        self._take(document.gateway, document.sections)
+
+    def _take(self, gateway: GatewayIdentity, sections: tuple[OriginSection, ...]) -> None:
+        before = (self.gateway, self.sections)
+        if (gateway.id, gateway.boot_id) != (self.gateway.id, self.gateway.boot_id):
+            self.first_seen_boot = time.monotonic()
+        if self.sections is None:
+            self._since = time.time()
+            _log.info("Peer '%s' (%s) is online", self.name, self.spec.url)
+        self.gateway, self.sections = gateway, sections
+        self.breaker.succeeded()
+        if (gateway, sections) != before:
+            self._changed()
+
+    def _alive(self, started: float) -> None:
+        now = time.monotonic()
+        took = now - started
+        self._rtt_s = took if self._rtt_s is None else 0.7 * self._rtt_s + 0.3 * took
+        self.last_seen = now
+        self.breaker.succeeded()
+
+    def _report(self, text: str) -> None:
+        if text != self.last_error:
+            _log.warning("%s", text)
+        self.last_error = text
+
+    def _poll_failed(self, text: str) -> None:
+        self.breaker.failed(time.monotonic())
+        self.last_error = text
+        if not self.breaker.allows_calls():
+            self._lost(text)
+
+    def _lost(self, reason: str) -> None:
+        """Its tree leaves the merge; what kind of gateway comes back is asked anew."""
+        self._strange, self._etag = 0, ""
+        if self.sections is None:
+            return
+        _log.warning("Peer '%s' (%s) is offline: %s", self.name, self.spec.url, reason)
+        self.kind, self.sections, self._since = "", None, time.time()
+        self._compatible.forget()
+        self._changed()
+
+    async def aclose(self) -> None:
+        """Close its connections; `run` must have been cancelled."""
+        await self.client.aclose()
+
+
+def _counts(sections: tuple[OriginSection, ...] | None) -> dict[str, int] | None:
+    if sections is None:
+        return None
+    trees: list[EntityTree] = [section.tree for section in sections]
+    return {kind.value: sum(len(tree.of(kind)) for tree in trees) for kind in Kind}

@@ -1,0 +1,80 @@
+"""The interface of a peer discovery: where peers come from, found by entry point (AGGREGATION.md §3).
+
+Group `medkit_gateway_py.peer_discovery`; the entry point names a callable that takes a `DiscoveryContext` and returns
+a `PeerDiscovery`. One that raises is logged with its name and hurts nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from ..sections import GatewayIdentity
+
+ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
+# Running from a source checkout there is no metadata; ours are found all the same.
+_BUILT_IN = {"static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers"}
+
+ADDED, UPDATED, REMOVED = "added", "updated", "removed"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PeerSpec:
+    """A peer as its discovery found it: a name that is unique among all peers, and a checked base URL."""
+
+    name: str
+    url: str
+    source: str = "static"
+
+
+@dataclass(frozen=True)
+class PeerEvent:
+    """What happened to a peer: `added`, `updated` (another URL), `removed` (only the name counts)."""
+
+    change: str
+    peer: PeerSpec
+
+
+@dataclass(frozen=True)
+class DiscoveryContext:
+    """What a discovery is given: the frozen configuration and who we are."""
+
+    config: Any
+    identity: GatewayIdentity
+
+
+class PeerDiscovery(Protocol):
+    """A source of peers. All methods are called on the asyncio loop."""
+
+    name: str
+
+    async def start(self, emit: Callable[[PeerEvent], None]) -> None:
+        """Begin; call `emit` on the loop, now and whenever something changes. Must return within a second."""
+
+    async def stop(self) -> None:
+        """Release everything; called once, with a deadline of one second."""
+
+
+def load(context: DiscoveryContext) -> list[PeerDiscovery]:
+    """All peer discoveries that are installed, ours first; one that cannot be made is logged and left out."""
+    factories: dict[str, Callable[[], Any]] = {name: _importer(target) for name, target in _BUILT_IN.items()}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        factories.setdefault(point.name, point.load)
+    found: list[PeerDiscovery] = []
+    for name, factory in factories.items():
+        try:
+            found.append(factory()(context))
+        except Exception:
+            _log.exception("Peer discovery '%s' cannot be used", name)
+    return found
+
+
+def _importer(target: str) -> Callable[[], Any]:
+    module, _, attribute = target.partition(":")
+    return lambda: getattr(import_module(module), attribute)

@@ -1,0 +1,139 @@
+"""What a request says about the gateways it came over, and what of it goes on to a peer (AGGREGATION.md §5-§8).
+
+Reads headers only; asks nobody and sends nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+VIA = "x-medkit-via"
+DEADLINE = "x-medkit-deadline-ms"
+ORIGINS = "x-medkit-origins"
+NO_FAN_OUT = "x-medkit-no-fan-out"
+GATEWAY = "x-medkit-gateway"
+
+# Each hop keeps this much for itself: for the way back, and for giving its own answer about a peer that is late.
+HOP_MARGIN_S = 0.150
+# No honest chain is longer; a longer header is cut at its old end, so that our own id is still seen.
+MAX_VIA = 64
+MAX_ORIGINS = 1024
+MAX_DEADLINE_MS = 3_600_000
+
+# Everything else stays here: cookies, `Origin` (a peer would take us for a web page) and hop-by-hop headers.
+PASSED_ON = frozenset(
+    {
+        b"x-client-id",
+        b"accept",
+        b"accept-language",
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"range",
+        b"if-range",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"last-event-id",
+        b"traceparent",
+        b"tracestate",
+        b"x-request-id",
+    }
+)
+# Of a fan-out call we ask in our own words: JSON, whole, unconditionally.
+_PASSED_ON_FAN_OUT = frozenset({b"x-client-id", b"accept-language", b"traceparent", b"tracestate", b"x-request-id"})
+
+
+@dataclass(frozen=True)
+class RequestInfo:
+    """One request as aggregation sees it.
+
+    `via` are the instance ids of gateways it passed; `deadline_ms` what the sender would still wait when it arrived at
+    `received_at` (monotonic seconds), None for a client; `origins` whose entities are asked for, None: everybody's.
+    """
+
+    method: str = "GET"
+    via: tuple[str, ...] = ()
+    deadline_ms: int | None = None
+    received_at: float = field(default_factory=time.monotonic)
+    origins: frozenset[str] | None = None
+    no_fan_out: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    authorization: bytes | None = None
+    query: bytes = b""
+    wants_partial_fail: bool = False
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any], now: float | None = None) -> RequestInfo:
+        """Read an ASGI scope; wrong values of our own headers are taken as absent."""
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in scope.get("headers", ()):
+            found.setdefault(bytes(name).lower(), []).append(bytes(value))
+        query = bytes(scope.get("query_string", b""))
+        authorization = found.get(b"authorization")
+        return cls(
+            method=str(scope.get("method", "GET")),
+            via=_list(found.get(VIA.encode()))[-MAX_VIA:],
+            deadline_ms=_deadline(found.get(DEADLINE.encode())),
+            received_at=time.monotonic() if now is None else now,
+            origins=frozenset(_list(found[ORIGINS.encode()])[:MAX_ORIGINS]) if ORIGINS.encode() in found else None,
+            no_fan_out=NO_FAN_OUT.encode() in found,
+            headers=tuple((name, value) for name, values in found.items() if name in PASSED_ON for value in values),
+            authorization=authorization[0] if authorization else None,
+            query=query,
+            wants_partial_fail=_wants_partial_fail(query),
+        )
+
+    def loops(self, own_id: str) -> bool:
+        """Whether the request has passed the gateway with this instance id before."""
+        return own_id in self.via
+
+    def asks_local(self, own_id: str) -> bool:
+        """Whether the answer shall hold what is in our own graph; False when other origins only are asked for."""
+        return self.origins is None or own_id in self.origins
+
+    def is_local_only(self, own_id: str) -> bool:
+        """Whether no peer may be asked for this request."""
+        return self.no_fan_out or self.loops(own_id)
+
+    def remaining_s(self, now: float | None = None) -> float | None:
+        """Seconds until the sender stops waiting, None when it named no end."""
+        if self.deadline_ms is None:
+            return None
+        return self.deadline_ms / 1000 - ((time.monotonic() if now is None else now) - self.received_at)
+
+    def bounded(self, wanted_s: float) -> float:
+        """`wanted_s`, or what the sender still waits, whichever is less; never below zero."""
+        remaining = self.remaining_s()
+        return wanted_s if remaining is None else max(0.0, min(wanted_s, remaining))
+
+    def fan_out_query(self) -> bytes:
+        """The query for peers: all but `partial`, because it is our answer that is partial or not."""
+        parts = [part for part in self.query.split(b"&") if part and part.split(b"=", 1)[0] != b"partial"]
+        return b"&".join(parts)
+
+    def fan_out_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers that go on to each peer of a fan-out."""
+        return tuple((name, value) for name, value in self.headers if name in _PASSED_ON_FAN_OUT)
+
+
+def _list(values: list[bytes] | None) -> tuple[str, ...]:
+    if not values:
+        return ()
+    parts = (part.strip() for value in values for part in value.decode("latin-1").split(","))
+    return tuple(part for part in parts if part)
+
+
+def _deadline(values: list[bytes] | None) -> int | None:
+    if not values or not values[0].strip().isdigit() or len(values[0]) > 10:
+        return None
+    return min(int(values[0]), MAX_DEADLINE_MS)
+
+
+def _wants_partial_fail(query: bytes) -> bool:
+    return b"partial" in query and ("partial", "fail") in parse_qsl(query.decode("latin-1"))

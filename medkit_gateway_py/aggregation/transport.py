@@ -1,0 +1,141 @@
+"""How bytes go to one peer: httpx over aiohttp, the path sent exactly as it is given, connections in lanes.
+
+A lane is a pool of connections of its own, so that long streams never keep a poll or a command waiting. Nothing here
+knows what is asked; `client.py` does.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import aiohttp
+import httpx
+import yarl
+from httpx_aiohttp.transport import AiohttpResponseStream, AiohttpTransport, map_aiohttp_exceptions
+
+CONTROL, CALLS, FRESH = "control", "calls", "fresh"
+# Lanes: polls; GET calls; everything that must not meet a stale connection, and long streams.
+LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64}
+KEEPALIVE_S = 30.0
+# "A fresh connection or one that was idle for less than a second" (AGGREGATION.md §7). The C++ gateway closes idle
+# connections after two seconds, so every call to one goes this way (§11).
+SHORT_KEEPALIVE_S = 1.0
+CHUNK = 64 * 1024
+
+
+class Disconnected(httpx.RemoteProtocolError):
+    """The connection ended before the first byte of an answer; a kept-alive one may just have been stale."""
+
+
+class _Body(AiohttpResponseStream):  # type: ignore[misc]
+    """The body as raw bytes, whatever has arrived; closing it before its end ends the connection."""
+
+    CHUNK_SIZE = CHUNK
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with map_aiohttp_exceptions():
+            async for chunk in self._aiohttp_response.content.iter_chunked(self.CHUNK_SIZE):
+                yield chunk
+
+    async def aclose(self) -> None:
+        if self._aiohttp_response.content.at_eof():
+            self._aiohttp_response.release()
+        else:
+            self._aiohttp_response.close()
+
+
+class PeerTransport(AiohttpTransport):  # type: ignore[misc]
+    """AiohttpTransport with lanes, exact request targets, exact failures, no cookies and no repeated commands.
+
+    `extensions["lane"]` names the lane, `extensions["target"]` is the request target in bytes.
+    """
+
+    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+        super().__init__(verify=verify, trust_env=False)
+        self.short_lived = False
+        self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
+
+    def _session(self, lane: str) -> aiohttp.ClientSession:
+        short = self.short_lived or lane == FRESH
+        session = self._sessions.get((lane, short))
+        if session is None:
+            connector = aiohttp.TCPConnector(
+                limit=0,  # `client.py` bounds the calls, and says so instead of waiting for ever
+                ssl=self.ssl_context,
+                keepalive_timeout=SHORT_KEEPALIVE_S if short else KEEPALIVE_S,
+                ttl_dns_cache=10,
+            )
+            session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                max_line_size=16_384,
+                max_field_size=16_384,
+                read_bufsize=CHUNK,
+            )
+            # aiohttp sends PUT and DELETE again after a reset; a command must not run twice (AGGREGATION.md §7).
+            session._retry_connection = False
+            self._sessions[(lane, short)] = session
+        return session
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; returns once the head of the answer is there."""
+        timeout = request.extensions.get("timeout", {})
+        url = request.url
+        target = request.extensions.get("target", url.raw_path)
+        data: Any
+        try:
+            data = request.content or None
+        except httpx.RequestNotRead:
+            data = request.stream
+            request.headers.pop("transfer-encoding", None)
+        authority = url.netloc.decode("ascii")
+        try:
+            response = await self._session(request.extensions.get("lane", CALLS)).request(
+                request.method,
+                yarl.URL(f"{url.scheme}://{authority}{target.decode('ascii')}", encoded=True),
+                headers=request.headers.multi_items(),
+                data=data,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+            )
+        except aiohttp.ClientConnectorDNSError as error:
+            raise httpx.ConnectError("host name not found") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise httpx.ConnectError("its certificate is not accepted") from error
+        except aiohttp.ClientSSLError as error:
+            raise httpx.ConnectError("TLS failed") from error
+        except aiohttp.ClientConnectorError as error:
+            raise httpx.ConnectError(_reason(error.os_error)) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise httpx.ConnectTimeout("no connection in time") from error
+        except aiohttp.ServerTimeoutError as error:
+            raise httpx.ReadTimeout("no answer in time") from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise Disconnected("connection closed without an answer") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx.RemoteProtocolError("the answer is not HTTP") from error
+        return httpx.Response(
+            response.status,
+            headers=cast("list[tuple[bytes, bytes]]", list(response.raw_headers)),
+            stream=_Body(response),
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror or type(error).__name__).lower()
