@@ -67,6 +67,7 @@ class RosBridge:
         if executor not in ("auto", "events", "single"):
             raise ValueError(f"executor must be auto, events or single, not {executor!r}")
         self.executor_kind = _choose_executor(executor)
+        self.created_at = time.monotonic()
         self.graph_events = 0  # counted up by whoever watches the graph
         self._on_demand: collections.Counter[str] = collections.Counter()
         self._max_queue_depth, self._watchdog_s = max_queue_depth, watchdog_s

@@ -26,8 +26,11 @@ from .graph_guard import GraphGuard, MatchedGuard, open_guard
 
 _LOG = logging.getLogger(__name__)
 
-FIRST_QUIET_S = 0.4  # ids depend on seeing all nodes at once, so the first snapshot waits for discovery to calm down
-FIRST_LIMIT_S = 2.5
+# Ids depend on seeing all nodes at once, so the first snapshot waits for discovery: participants that were there
+# before were seen after 0.1 to 1.7 s on an idle machine (20 starts), and nothing happens before the first is found.
+FIRST_AGE_S = 1.8
+FIRST_QUIET_S = 0.4
+FIRST_LIMIT_S = 1.0  # beyond that age
 STORM_LIMIT_S = 0.5  # in a storm of changes a snapshot is this old at most
 ERROR_PAUSE_S = 1.0
 
@@ -104,13 +107,19 @@ class GraphWatcher:
 
     def _watch(self, guard: GraphGuard | MatchedGuard) -> None:
         if not self.settled.is_set():
-            self._settle(guard, FIRST_QUIET_S, FIRST_LIMIT_S)
+            self._wait_for_discovery(guard)
         while not self._stopping.is_set():
             self._take_snapshot()
             self.settled.set()
             if guard.wait(self._backstop_s) and not self._stopping.is_set():
                 self._bridge.graph_events += 1
                 self._settle(guard, self._debounce_s, max(STORM_LIMIT_S, self._debounce_s))
+
+    def _wait_for_discovery(self, guard: GraphGuard | MatchedGuard) -> None:
+        deadline = self._bridge.created_at + FIRST_AGE_S
+        while not self._stopping.is_set() and (left_s := deadline - time.monotonic()) > 0:
+            guard.wait(left_s)
+        self._settle(guard, FIRST_QUIET_S, FIRST_LIMIT_S)
 
     def _settle(self, guard: GraphGuard | MatchedGuard, quiet_s: float, limit_s: float) -> None:
         """Wait until nothing happened for `quiet_s`, `limit_s` at most."""
