@@ -93,7 +93,8 @@ class TopicReader:
         if not _is_topic_name(topic):
             return TopicReading(topic)
         entry = self._entries.get(topic)
-        if entry is None or self._is_stale(entry):
+        # A look in progress may be between two subscriptions.
+        if entry is None or topic in self._looks or self._is_stale(entry):
             entry = await self._look(topic)
         else:
             self._entries.move_to_end(topic)

@@ -35,17 +35,13 @@ def aggregating(peers: dict[str, str], **more: Any) -> dict[str, Any]:
 
 
 def pair(one: Fleet, domains: Callable[[], int]) -> tuple[Gateway, Gateway]:
-    b = one.gateway(
-        "b", domains(), node="gateway_b", parameters={"discovery.runtime.default_component.id": "arm"}
-    )
+    b = one.gateway("b", domains(), node="gateway_b", parameters={"discovery.runtime.default_component.id": "arm"})
     a = one.gateway("a", domains(), node="gateway_a", parameters=aggregating({"peer_b": b.url}))
     a.lists("apps", "gateway_a", "gateway_b")
     return a, b
 
 
-def test_a_killed_peer_is_marked_and_comes_back_under_the_same_ids(
-    one: Fleet, ros_domains: Callable[[], int]
-) -> None:
+def test_a_killed_peer_is_marked_and_comes_back_under_the_same_ids(one: Fleet, ros_domains: Callable[[], int]) -> None:
     a, b = pair(one, ros_domains)
     b.kill()
     a.lists_no("apps", "gateway_b")

@@ -54,9 +54,7 @@ def test_a_reader_that_waits_for_a_silent_topic_does_not_hold_it_up(one: Fleet, 
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    eventually(
-        lambda: gateway.get("/health").json()["x-medkit-data-provider"]["concurrent_cold_waits"] == 1, within=10
-    )
+    eventually(lambda: gateway.get("/health").json()["x-medkit-data-provider"]["concurrent_cold_waits"] == 1, within=10)
     started = time.monotonic()
     assert gateway.stop() == 0
     assert time.monotonic() - started < LIMIT_S
