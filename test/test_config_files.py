@@ -400,8 +400,8 @@ def test_values_have_the_types_that_ros_gives_them(tmp_path: Path, real: RealNod
     "order",
     [
         ["full", "p"], ["p", "full"], ["star", "p"], ["p", "star"], ["full", "star"], ["star", "full"],
-        ["full", "star", "full2"], ["one", "star"], ["star", "one"], ["full", "one"], ["ns", "full"], ["nested", "star"],
-        ["star", "full", "p"], ["for_node"], ["alias"], ["alias", "p"], ["any", "ns"],
+        ["full", "star", "full2"], ["one", "star"], ["star", "one"], ["full", "one"], ["ns", "full"], ["any", "ns"],
+        ["star", "full", "p"], ["for_node"], ["alias"], ["alias", "p"], ["nested", "star"],
     ],
     ids="-".join,
 )  # fmt: skip
