@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.gateways import Fleet, Gateway, fleet, free_port
 from support.waiting import eventually
 

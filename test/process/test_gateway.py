@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from support.gateways import Fleet, Gateway, fleet, free_port
 from support.waiting import eventually
 

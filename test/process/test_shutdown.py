@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from support.gateways import Fleet, fleet, free_port
 from support.waiting import eventually
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from support.gateways import Fleet, Gateway, Process, fleet
 from support.waiting import eventually
 
