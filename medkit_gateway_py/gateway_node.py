@@ -80,7 +80,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
     """The reason in a person's words where a parameter file is at fault, else what rclpy said, on one line."""
-    from .config_files import ParameterFileError, alias_overrides
+    from .parameters.files import ParameterFileError, alias_overrides
 
     try:
         alias_overrides(ros_arguments, f"/{NODE_NAME}")
@@ -90,9 +90,9 @@ def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
 
 
 def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
-    from .config_files import ParameterFileError, alias_overrides
     from .http_thread import HttpThread, PortTaken
     from .parameters import check, tls_file_findings
+    from .parameters.files import ParameterFileError, alias_overrides
     from .ros.node import declare, graph_hints, raw_overrides, ros_logger
     from .state import StateStore, state_directory
 
@@ -145,9 +145,9 @@ def _wait(stop: threading.Event, http: HttpThread) -> None:
 
 def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     """`--check` and `--print-config`: what ROS would give to the node, judged without starting it."""
-    from .config_files import ParameterFileError, node_fqn, read_overrides
-    from .config_report import check_report, print_config
     from .parameters import check, tls_file_findings
+    from .parameters.files import ParameterFileError, node_fqn, read_overrides
+    from .parameters.report import check_report, print_config
 
     try:
         given = read_overrides(ros_arguments, node_fqn(ros_arguments, NODE_NAME))

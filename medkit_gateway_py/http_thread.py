@@ -33,7 +33,6 @@ from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
 from .state import StateStore
 
-KEEP_ALIVE_S = 75
 GRACEFUL_STOP_S = 1.5
 BIND_RETRY_S = 2.0
 START_TIMEOUT_S = 20.0
@@ -129,7 +128,7 @@ class HttpThread:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_keep_alive=config.server.keep_alive_timeout_sec,
                 timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
             )
         )

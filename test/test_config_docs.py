@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medkit_gateway_py.config_files import read_overrides
-from medkit_gateway_py.config_report import check_report, print_config
 from medkit_gateway_py.parameters import REMOVED, SPECIFICATIONS, Finding, check
+from medkit_gateway_py.parameters.files import read_overrides
+from medkit_gateway_py.parameters.report import check_report, print_config
 
 ROOT = Path(__file__).resolve().parent.parent
 TOPOLOGIES = ROOT / "config" / "topologies"

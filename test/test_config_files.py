@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medkit_gateway_py.config_files import (
+from medkit_gateway_py.parameters import StaticPeer, check
+from medkit_gateway_py.parameters.files import (
     ParameterFileError,
     alias_overrides,
     node_fqn,
     read_overrides,
     ros_arguments,
 )
-from medkit_gateway_py.parameter_yaml import read_sections, scalar
-from medkit_gateway_py.parameters import StaticPeer, check
+from medkit_gateway_py.parameters.yaml_files import read_sections, scalar
 
 GATEWAY_A = """\
 ros2_medkit_gateway:

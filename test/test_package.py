@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from importlib import import_module, metadata, util
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import medkit_gateway_py
+from support.setup_file import setup_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
-
-
-def setup_arguments() -> dict[str, Any]:
-    """What setup.py hands to setuptools, without running a command."""
-    code = (
-        "import json, sys, setuptools\n"
-        "setuptools.setup = lambda **kw: print(json.dumps(kw))\n"
-        "sys.argv = ['setup.py']\n"
-        "exec(compile(open('setup.py').read(), 'setup.py', 'exec'))\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    return dict(json.loads(run.stdout))
 
 
 SETUP = setup_arguments()

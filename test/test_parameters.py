@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medkit_gateway_py.parameter_rules import hide_credentials
 from medkit_gateway_py.parameters import (
     REMOVED,
     SPECIFICATIONS,
@@ -24,6 +23,7 @@ from medkit_gateway_py.parameters import (
     peer_url,
     tls_file_findings,
 )
+from medkit_gateway_py.parameters.rules import hide_credentials
 
 PEERS = {"aggregation.enabled": True, "aggregation.peer_urls": ["http://b:8080"], "aggregation.peer_names": ["b"]}
 

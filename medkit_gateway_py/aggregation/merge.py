@@ -334,7 +334,7 @@ def _unite(state: _State, shares: list[_Share]) -> Entity:
     changes["contributors"] = (LOCAL, *peers) if not first.peer else tuple(peers)
     if first.peer:
         changes["source"] = f"peer:{first.peer}"
-    return cast("Entity", replace(first.entity, **changes))
+    return replace(first.entity, **changes)
 
 
 def _references(state: _State, share: _Share, name: str) -> Iterable[str]:

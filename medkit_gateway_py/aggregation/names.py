@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 
 from ..entities.ids import shorten, with_hash
+from ..parameters.aggregation import PEER_NAME
 
-PEER_NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,64}")
 SEPARATOR = "__"
 
 

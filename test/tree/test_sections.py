@@ -168,7 +168,10 @@ _places += [("origins", 0, "entities", kind) for kind in ("areas", "apps", "comp
 _places += [("origins", 0, "entities", "apps", 0)]
 _places += [
     ("origins", 0, "entities", kind, 0, member)
-    for kind, members in (("apps", "id fqn tags served_as is_online".split()), ("components", ["identity", "area"]))
+    for kind, members in {
+        "apps": ["id", "fqn", "tags", "served_as", "is_online"],
+        "components": ["identity", "area"],
+    }.items()
     for member in members
 ]
 

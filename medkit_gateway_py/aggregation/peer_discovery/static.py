@@ -1,6 +1,6 @@
 """The peers that `aggregation.peer_urls` and `aggregation.peer_names` list; they never change while we run.
 
-Their rules (AGGREGATION.md §1) are checked in `parameter_aggregation.py`, with an ERROR for each pair refused.
+Their rules (AGGREGATION.md §1) are checked in `parameters/aggregation.py`, with an ERROR for each pair refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gateway's own parameters, section by section (API.md §11); aggregation's are in `parameter_aggregation.py`.
+"""The gateway's own parameters, section by section (API.md §11); aggregation's are in `aggregation.py`.
 
 Only declarations: what they mean for each other is in `parameters.py`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .parameter_rules import INT_MAX, group, parameter
+from .rules import INT_MAX, group, parameter
 
 LATER = "later"
 COMPAT = "compat"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .parameter_rules import INT_MAX, group, parameter
+from .rules import INT_MAX, group, parameter
 
 LATER = "later"
 

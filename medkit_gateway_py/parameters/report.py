@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .config_files import DEFAULT_NODE_NAME
-from .parameter_rules import Finding
-from .parameters import SPECIFICATIONS
+from .files import DEFAULT_NODE_NAME
+from . import SPECIFICATIONS
+from .rules import Finding
 
 _ORDER = {"ERROR": 0, "WARN": 1, "INFO": 2}
 

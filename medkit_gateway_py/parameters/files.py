@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .parameter_yaml import MAX_BYTES, ParameterFileError, Section, read_sections, read_value
+from .yaml_files import MAX_BYTES, ParameterFileError, Section, read_sections, read_value
 
 __all__ = [
     "DEFAULT_NODE_NAME",

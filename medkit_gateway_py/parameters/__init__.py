@@ -4,8 +4,8 @@
     checked.config.server.port        # 8081
     checked.findings                  # what was wrong, in sentences; a fatal one means: do not start
 
-Pure: `ros/` declares the parameters, `gateway_node.py` logs the findings. The sections are in `parameter_sections.py`,
-`parameter_sections_later.py` and `parameter_aggregation.py`, the mechanism in `parameter_rules.py`.
+Pure: `ros/` declares the parameters, `gateway_node.py` logs the findings. The sections are in `sections.py`,
+`later.py` and `aggregation.py`, the mechanism in `rules.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from .parameter_aggregation import Aggregation, PeerUrl, StaticPeer, check_peers, peer_url
-from .parameter_rules import Finding, ParameterSpec, Value, build, flatten, group, judge, parameter, specifications
-from .parameter_sections import (
+from .aggregation import Aggregation, PeerUrl, StaticPeer, check_peers, peer_url
+from .later import (
+    BulkData,
+    EntityFreezeFrame,
+    FaultTriggers,
+    Locking,
+    Scripts,
+    Triggers,
+    Updates,
+)
+from .rules import Finding, ParameterSpec, Value, build, flatten, group, judge, parameter, specifications
+from .sections import (
     Auth,
     Cors,
     DataProvider,
@@ -34,15 +43,6 @@ from .parameter_sections import (
     Server,
     Sse,
     SubscriptionExecutor,
-)
-from .parameter_sections_later import (
-    BulkData,
-    EntityFreezeFrame,
-    FaultTriggers,
-    Locking,
-    Scripts,
-    Triggers,
-    Updates,
 )
 
 __all__ = [

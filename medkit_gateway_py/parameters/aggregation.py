@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from .parameter_rules import Finding, hide_credentials, parameter
+from .rules import Finding, hide_credentials, parameter
 
 LATER = "later"
 PEER_NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,64}")
