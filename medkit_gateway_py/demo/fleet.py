@@ -61,6 +61,7 @@ class Fleet:
         self._show = show
         self._robots: dict[str, Child] = {}
         self._gateways: dict[str, Child] = {}
+        self._arguments: dict[str, list[str]] = {}
 
     def __enter__(self) -> Fleet:
         return self
@@ -91,11 +92,16 @@ class Fleet:
             arguments += ["-p", pair]
         for rule in (f"__node:={site.name}", *remap):
             arguments += ["-r", rule]
-        command = [*executable("gateway_node", "medkit_gateway_py.gateway_node"), *arguments]
+        self._arguments[site.name] = arguments
+        self.start_gateway_again(site)
+        return ["gateway_node", *arguments]
+
+    def start_gateway_again(self, site: Site) -> None:
+        """Starts the site's gateway with the arguments of the last time. Raises StartFailed."""
+        command = [*executable("gateway_node", "medkit_gateway_py.gateway_node"), *self._arguments[site.name]]
         child = Child(site.name, command, self._environment(site), self.folder / f"{site.name}.log", self._show)
         self._gateways[site.name] = child
         wait_for_health(child, site.url, START_WITHIN_S)
-        return ["gateway_node", *arguments]
 
     def parameter_file(self, site: Site) -> Path:
         """Writes the site's parameter file, keyed as the tutorial's are, and gives its path."""

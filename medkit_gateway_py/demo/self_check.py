@@ -201,7 +201,7 @@ def _failures(checks: Checks, fleet: Fleet, a: Site, b: Site) -> None:
     alias = f"subsystem_b__{known}"
     checks.check(f"/apps/{alias}/data answers 502", lambda: gateway.get(f"/apps/{alias}/data").status_code == 502)
     checks.check("/health says offline", lambda: gateway.peers() == {"subsystem_b": "offline"}, within_s=5)
-    fleet.start_gateway(b)
+    fleet.start_gateway_again(b)
     checks.check(
         "started again, it is back under the same ids",
         lambda: {kind: gateway.remote(kind) for kind in KINDS} == before,
