@@ -1,0 +1,129 @@
+"""A program that hosts ROS nodes and does with them what its stdin says; `support.ros.Nodes` speaks to it.
+
+One JSON object a line in, `{"do": name, ...arguments}`; one out, `{"ok": result}` or `{"error": text}`. The first
+line that comes out is `ready`. It ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any
+
+import rclpy
+from rclpy.action import ActionServer
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+
+from medkit_gateway_py.ros import messages
+from medkit_gateway_py.ros.graph import scan
+
+QOS = {
+    "default": QoSProfile(depth=10),
+    "sensor": qos_profile_sensor_data,
+    "latched": QoSProfile(
+        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+    ),
+}
+
+
+class World:
+    """The nodes of this process; every public method is a command."""
+
+    def __init__(self) -> None:
+        rclpy.init(args=[])
+        self.executor = SingleThreadedExecutor()
+        self._nodes: dict[str, Any] = {}
+        self._publishers: dict[tuple[str, str], Any] = {}
+        self._timers: dict[tuple[str, str], Any] = {}
+        self._received: dict[str, list[Any]] = {}
+        self._servers: list[Any] = []
+
+    def add_node(self, name: str, namespace: str = "/") -> str:
+        node = rclpy.create_node(name, namespace=namespace)
+        fqn = node.get_fully_qualified_name()
+        self._nodes[fqn] = node
+        self.executor.add_node(node)
+        return str(fqn)
+
+    def add_nodes(self, prefix: str, count: int) -> None:
+        for number in range(count):
+            self.add_node(f"{prefix}{number}")
+
+    def remove_node(self, fqn: str) -> None:
+        node = self._nodes.pop(fqn)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
+    def publish(
+        self, fqn: str, topic: str, type: str, value: Any = None, qos: str = "default", period_s: float = 0.0
+    ) -> None:
+        """Publish `value` once, or every `period_s`; without a value stay silent."""
+        node, message_class = self._nodes[fqn], messages.load(type)
+        publisher = self._publishers[fqn, topic] = node.create_publisher(message_class, topic, QOS[qos])
+        if value is None:
+            return
+        message = messages.from_json(message_class, value)
+        publisher.publish(message)
+        if period_s:
+            self._timers[fqn, topic] = node.create_timer(period_s, lambda: publisher.publish(message))
+
+    def publish_again(self, fqn: str, topic: str, type: str, value: Any) -> None:
+        self._publishers[fqn, topic].publish(messages.from_json(messages.load(type), value))
+
+    def unpublish(self, fqn: str, topic: str) -> None:
+        node, timer = self._nodes[fqn], self._timers.pop((fqn, topic), None)
+        if timer is not None:
+            node.destroy_timer(timer)
+        node.destroy_publisher(self._publishers.pop((fqn, topic)))
+
+    def subscribe(self, fqn: str, topic: str, type: str, qos: str = "default") -> None:
+        kept = self._received.setdefault(topic, [])
+        self._nodes[fqn].create_subscription(
+            messages.load(type), topic, lambda message: kept.append(messages.to_json(message)), QOS[qos]
+        )
+
+    def received(self, topic: str) -> list[Any]:
+        return self._received.get(topic, [])
+
+    def serve(self, fqn: str, name: str, type: str) -> None:
+        self._nodes[fqn].create_service(messages.load(type), name, lambda request, response: response)
+
+    def act(self, fqn: str, name: str, type: str) -> None:
+        self._servers.append(ActionServer(self._nodes[fqn], messages.load(type), name, lambda goal: None))
+
+    def scan(self, fqn: str) -> dict[str, str]:
+        """Graph keys as this process sees them, by FQN."""
+        node = self._nodes[fqn]
+        return {found.fqn: found.graph_key for found in scan(node, node.context.get_domain_id())}
+
+
+def main() -> None:
+    world = World()
+    ended = threading.Event()
+
+    def answer(line: str) -> None:
+        request = json.loads(line)
+        try:
+            reply = {"ok": getattr(world, request.pop("do"))(**request)}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), flush=True)
+
+    def listen() -> None:
+        for line in sys.stdin:
+            world.executor.create_task(answer, line)
+        ended.set()
+        world.executor.wake()
+
+    threading.Thread(target=listen, daemon=True).start()
+    print("ready", flush=True)
+    while not ended.is_set():
+        world.executor.spin_once(timeout_sec=1.0)
+    world.executor.shutdown()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
