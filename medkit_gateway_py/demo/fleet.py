@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,10 @@ class Fleet:
         return [child.name for child in (*self._gateways.values(), *self._robots.values()) if not child.running]
 
     def stop_all(self) -> bool:
-        """Stops every child, gateways first; True when all ended by themselves in time."""
+        """Stops every child for good, gateways first; True when all ended by themselves in time. Main thread only."""
+        # It takes a bounded time; a second Ctrl-C must not leave children behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         gateways_ended = stop(self._gateways.values())
         robots_ended = stop(self._robots.values())
         self._gateways.clear()

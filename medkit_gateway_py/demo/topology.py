@@ -21,7 +21,7 @@ REMOTE_APP = "pressure_sensor"
 REMOTE_TOPIC = "chassis%2Fbrakes%2Fpressure"
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -71,8 +71,6 @@ def watch(show: bool = True) -> int:
             print(f"ended by itself: {', '.join(ended)}", file=sys.stderr)
         except KeyboardInterrupt:
             print("\nStopping ...", flush=True)
-            # From here on a second Ctrl-C must not leave children behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             clean = fleet.stop_all()
             print("All stopped." if clean else "All stopped, not all by themselves.", flush=True)
             return 0
@@ -84,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="demo", description="Two robots and two gateways on this machine.")
     parser.add_argument("--once", action="store_true", help="check the tutorial's steps, then exit with 0 or 1")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     if problem := ready():
         print(problem, file=sys.stderr)
         return 1
