@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,22 +26,13 @@ from medkit_gateway_py.entities.ids import GivenId
 from medkit_gateway_py.entities.model import App, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.errors import GatewayError
-from medkit_gateway_py.parameter_aggregation import Aggregation
 from medkit_gateway_py.parameters import GatewayConfig
+from medkit_gateway_py.parameters.aggregation import Aggregation
 from medkit_gateway_py.state import StateStore
 
+from .waiting import async_eventually
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def soon(condition: Callable[[], Any], within: float = 8.0) -> Any:
-    """Wait on the loop until `condition()` is true; its value."""
-    deadline = time.monotonic() + within
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not true within {within} s"
-        await asyncio.sleep(0.02)
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -102,10 +92,17 @@ class TestGateway:
         bound = listen(port)
         self.port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(self._app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server._serve(sockets=[bound]))
-        await soon(lambda: self._server is not None and self._server.started)
+        await async_eventually(lambda: self._server is not None and self._server.started)
         await self.federation.start()
 
     async def stop(self) -> None:
