@@ -184,13 +184,7 @@ async def _find(
     there = owners(gathered.items, topic)
     candidates = [*here[:1], *there]
     if writing and len(candidates) > 1:
-        raise InvalidRequest(
-            "Ambiguous data id: more than one member provides it",
-            details="Use one of data_ids, or the item of the app",
-            entity_id=entity_id,
-            data_ids=[f"{member}{SEPARATOR}{topic}" for member in candidates],
-            member_ids=candidates,
-        )
+        raise _ambiguous("more than one member provides it", entity_id, topic, candidates)
     if here:
         return target
     if there:
@@ -204,7 +198,21 @@ async def _find(
             topic_name=topic,
             failed_peers=failed,
         )
+    if writing and not served.local:
+        # Nothing of it is in our graph, so a topic made here would reach none of its owners.
+        members = [app.id for app in tree.members(kind, entity_id)]
+        raise _ambiguous("no member provides it yet, and several gateways could", entity_id, topic, members)
     return target
+
+
+def _ambiguous(reason: str, entity_id: str, topic: str, members: list[str]) -> InvalidRequest:
+    return InvalidRequest(
+        f"Ambiguous data id: {reason}",
+        details="Use one of data_ids, or the item of the app",
+        entity_id=entity_id,
+        data_ids=[f"{member}{SEPARATOR}{topic}" for member in members],
+        member_ids=members,
+    )
 
 
 def _member_item(context: GatewayContext, kind: Kind, entity_id: str, member: str, topic: str) -> Target:
