@@ -110,7 +110,7 @@ class HttpThread:
             ProviderContext(config, self._bridge),
             LayerOptions(identity.id, runtime.create_functions_from_namespaces, runtime.filter_internal_nodes),
             federation.given,
-            federation.set_local,
+            federation.update_local,
         )
         context = GatewayContext(
             config=config,

@@ -115,7 +115,7 @@ class PeerClient:
                 idle_s=first_byte_s,
             ) as response:  # fmt: skip
                 return Answer(response.status_code, response.headers, await self._read(response, max_bytes))
-        raise NotResponding(f"Peer '{self.name}' did not finish its answer in {total_s:.1f} s", peer=self.name)
+        raise NotResponding(f"Peer '{self.name}' did not answer in {total_s:.1f} s", peer=self.name)
 
     async def _read(self, response: httpx.Response, max_bytes: int) -> bytes:
         encoding = response.headers.get("content-encoding", "identity")

@@ -6,6 +6,7 @@ Every origin is asked once, through the peer its best way leads over. The wait i
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ API = "/api/v1"
 MAX_DROPPED_NAMED = 20
 
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,7 +89,7 @@ async def gather_entity(
     targets = [(share.peer, share.origins) for share in shared.contributions]
     missing = federation.tree.missing(kind, entity_id) if request.origins is None else ()
     path = f"/{kind.value}/{entity_id}/{collection}"
-    return await fan_out(federation, request, path, targets, _still_missing(federation, missing), kind, entity_id)
+    return await fan_out(federation, request, path, targets, missing, kind, entity_id)
 
 
 async def gather_everyone(federation: Federation, request: RequestInfo, path: str) -> FanOut:
@@ -99,24 +102,8 @@ async def gather_everyone(federation: Federation, request: RequestInfo, path: st
     if request.origins is None:
         reached = {peer for peer, _ in targets}
         missing = [name for name in federation.peer_names() if name not in reached]
-        missing += _still_missing(federation, labels_away(tree))
+        missing += tree.missing_anything()
     return await fan_out(federation, request, path, targets, missing)
-
-
-def labels_away(tree: FederatedTree) -> tuple[str, ...]:
-    """The labels of all gateways that once had something and cannot be reached now."""
-    present = {section.id for section in tree.sections} | ({tree.own.id} if tree.own else set())
-    return tuple(sorted({one.peer_label for one in tree.given if one.origin not in present and one.via in tree.peers}))
-
-
-def _still_missing(federation: Federation, labels: Sequence[str]) -> list[str]:
-    """Without those that are peers which answer: such a label is of a gateway that was replaced by another one."""
-    return [label for label in labels if "/" in label or not _is_online(federation, label)]
-
-
-def _is_online(federation: Federation, name: str) -> bool:
-    peer = federation.peer(name)
-    return peer is not None and peer.is_online
 
 
 async def fan_out(
@@ -213,6 +200,11 @@ class _Asked:
             age = peer.age_ms() if peer is not None else None
             if age is not None:
                 self.report["age_ms"] = age
+        except Exception:
+            # A fault of ours with one answer must not take the others' with it.
+            _log.exception("Reading the answer of peer '%s' failed", self.name)
+            self.items, self.body, self.failed = [], None, [self.name]
+            self.report = {"status": "failed", "error": "internal error while reading its answer"}
         self.report["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
 
     async def _answer(self, peer: Peer) -> Json:

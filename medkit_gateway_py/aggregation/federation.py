@@ -148,6 +148,7 @@ class Federation:
             await asyncio.gather(*self._closing, return_exceptions=True)
         self._merger = self._keeper = None
         self._tasks.clear()
+        self._peers.clear()
         self._discoveries.clear()
 
     def _on_peer_event(self, event: PeerEvent) -> None:
@@ -179,7 +180,12 @@ class Federation:
 
     async def set_local(self, tree: EntityTree, new_ids: Sequence[GivenId] = ()) -> None:
         """Our own graph is `tree` now. New ids are committed first; the merged tree is served when this returns."""
+        await self.update_local(lambda: (tree, new_ids))
+
+    async def update_local(self, build: Callable[[], tuple[EntityTree, Sequence[GivenId]]]) -> None:
+        """As `set_local`; `build` runs while no merge can give the same ids to others (AGGREGATION.md §4)."""
         async with self._lock:
+            tree, new_ids = build()
             await self._remember(new_ids)
             if tree != self._local:
                 self._local = tree

@@ -180,8 +180,8 @@ def _without(headers: Headers, *names: bytes) -> Headers:
 def _rewritten(body: bytes, rewriter: Rewriter) -> bytes:
     try:
         return orjson.dumps(rewriter.body(orjson.loads(body)))
-    except ValueError:
-        # It says JSON and is none; the client shall see what we saw.
+    except (ValueError, TypeError):
+        # It says JSON and is none (or nests deeper than can be written); the client shall see what we saw.
         return body
 
 
@@ -191,6 +191,6 @@ def _event_line(line: bytes, rewriter: Rewriter) -> bytes:
     text = line[5:].strip()
     try:
         rewritten = orjson.dumps(rewriter.body(orjson.loads(text)))
-    except ValueError:
+    except (ValueError, TypeError):
         return line
     return b"data: " + rewritten + line[len(line.rstrip(b"\r\n")) :]

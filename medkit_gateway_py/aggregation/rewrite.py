@@ -102,7 +102,8 @@ class Rewriter:
     def _object(self, wire: dict[str, Any], key: str, depth: int) -> dict[str, Any]:
         if key == "payload" and not _is_our_payload(wire):
             return wire
-        is_entity = wire.get("type") in _KINDS and isinstance(wire.get("id"), str)
+        kind = wire.get("type")
+        is_entity = isinstance(kind, str) and kind in _KINDS and isinstance(wire.get("id"), str)
         rewritten: dict[str, Any] = {}
         for name, value in wire.items():
             if name in _FOREIGN:
@@ -123,7 +124,8 @@ class Rewriter:
         is_app = wire.get("type") == "app" or (isinstance(href, str) and href.startswith(f"{API}/apps/"))
         if not is_app:
             return
-        here = self.ids.get(wire.get("id", ""))
+        entity_id = wire.get("id")
+        here = self.ids.get(entity_id) if isinstance(entity_id, str) else None
         if here is not None:
             rewritten["id"] = here
             if "name" in wire:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..entities.ids import GivenIds
+from ..entities.ids import GivenId, GivenIds
 from ..entities.model import Entity, Kind
 from ..entities.tree import EntityTree
 from .names import split_alias
@@ -105,9 +105,15 @@ class FederatedTree(EntityTree):
         entity = self.get(kind, entity_id)
         if entity is not None:
             contribution = self.remote.get((kind, entity_id))
+            shared = self.shared.get((kind, entity_id))
+            if shared is not None:
+                return shared
+            if kind is not Kind.APP and self.missing(kind, entity_id):
+                # Several gateways have it and all but one are away: it stays shared, so that answers say so (§8).
+                return Shared(entity, contribution is None, (contribution,) if contribution else ())
             if contribution is not None:
                 return Remote(entity, contribution.peer, contribution.remote_id, contribution.origins)
-            return self.shared.get((kind, entity_id)) or Local(entity)
+            return Local(entity)
         label = self._away(kind, entity_id)
         if label is not None:
             return Away(label)
@@ -123,15 +129,20 @@ class FederatedTree(EntityTree):
 
     def missing(self, kind: Kind, entity_id: str) -> tuple[str, ...]:
         """Labels of gateways that are known to have a share of this entity and cannot be asked now (§8)."""
-        return tuple(
-            sorted(
-                {
-                    one.peer_label
-                    for one in self.given.holders(kind, entity_id)
-                    if one.origin not in self._present and one.via in self.peers
-                }
-            )
-        )
+        return tuple(sorted({one.peer_label for one in self.given.holders(kind, entity_id) if self._is_missed(one)}))
+
+    def missing_anything(self) -> tuple[str, ...]:
+        """Labels of all gateways that had something and cannot be asked now."""
+        return self._missing_anything
+
+    @cached_property
+    def _missing_anything(self) -> tuple[str, ...]:
+        return tuple(sorted({one.peer_label for one in self.given if self._is_missed(one)}))
+
+    def _is_missed(self, one: GivenId) -> bool:
+        """Whether its owner is away; a peer that is up under another identity has taken its owner's place."""
+        is_replaced = not one.origin_name and one.via in self.origins_by_peer
+        return one.origin not in self._present and one.via in self.peers and not is_replaced
 
     def _away(self, kind: Kind, entity_id: str) -> str | None:
         labels = [

@@ -30,11 +30,16 @@ BUILT_IN = {
 START_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 1.0
 
-Publish = Callable[[EntityTree, Sequence[GivenId]], Awaitable[None]]
+Build = Callable[[], tuple[EntityTree, Sequence[GivenId]]]
+Publish = Callable[[Build], Awaitable[None]]
 
 
 class LocalDiscovery:
-    """Owns the providers; `publish` receives each new local tree with the ids it gives for the first time."""
+    """Owns the providers.
+
+    `publish` is given a function that makes each new local tree and the ids it gives for the first time; it calls it at
+    a moment when nobody else gives ids.
+    """
 
     def __init__(self, context: ProviderContext, options: LayerOptions, given: GivenIds, publish: Publish) -> None:
         self._context = context
@@ -102,8 +107,7 @@ class LocalDiscovery:
         components = tuple(component for one in contributions for component in one.components)
         if self._last == (nodes, components):
             return
-        tree, new = local_tree(nodes, components, self._given, self._options)
-        await self._publish(tree, new)
+        await self._publish(lambda: local_tree(nodes, components, self._given, self._options))
         self._last = (nodes, components)
         self.nodes = nodes
 

@@ -9,13 +9,24 @@ import time
 
 import httpx
 import pytest
-from support.fake_peer import FaultyServer, Handler, TestGateway, always, configuration, head_of, http, listen, running, tree_of
-from support.waiting import async_eventually
 
 from medkit_gateway_py.aggregation.client import BadAnswer, PeerClient
 from medkit_gateway_py.aggregation.request import RequestInfo
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
+from support.fake_peer import (
+    FaultyServer,
+    Handler,
+    TestGateway,
+    always,
+    configuration,
+    head_of,
+    http,
+    listen,
+    running,
+    tree_of,
+)
+from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
 IDENTITY = GatewayIdentity("me", "boot", "me", "1.0.0")
@@ -146,7 +157,7 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_html_is_no_json() -> None:
     async with FaultyServer(always(http(b"<html>", "200 OK", "Content-Type: text/html"))) as server:
         answer = await ask(server.url)
-        with pytest.raises(BadAnswer, match="no JSON.*text/html"):
+        with pytest.raises(BadAnswer, match=r"no JSON.*text/html"):
             await answer.json()
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from support.fake_peer import FaultyServer, TestGateway, answer, head_of, http, running, tree_of
-from support.waiting import async_eventually
 
 from medkit_gateway_py.aggregation.forward import Target, target_of
 from medkit_gateway_py.entities.model import Kind
+from support.fake_peer import FaultyServer, TestGateway, answer, head_of, http, running, tree_of
+from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
 MIB = 1024 * 1024

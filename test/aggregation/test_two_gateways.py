@@ -131,6 +131,9 @@ async def test_a_dead_owner_is_502_and_its_entities_leave_and_come_back_under_th
         assert faults["x-medkit"]["partial"] is True
         assert faults["x-medkit"]["failed_peers"] == ["b"]
         assert faults["x-medkit"]["peers"]["b"]["age_ms"] >= 0
+        data = (await client.get(f"{a.url}/api/v1/functions/vision/data")).json()
+        assert [item["id"] for item in data["items"]] == ["/cam/topic"]
+        assert data["x-medkit"]["failed_peers"] == ["b"]
         again = TestGateway("b", {}, state=b.state)
         await again.start(b.port)
         try:
@@ -204,7 +207,7 @@ async def test_in_a_full_mesh_every_origin_is_asked_once() -> None:
             TestGateway(one.identity.name, {n: u for n, u in urls.items() if u != one.url}, state=one.state)
             for one in gateways
         ]
-        for one, old in zip(mesh, gateways):
+        for one, old in zip(mesh, gateways, strict=True):
             await old.stop()
             await one.start(old.port)
         try:
@@ -256,7 +259,7 @@ async def test_unchanged_trees_are_asked_for_with_their_etag_and_change_nothing(
 
 
 async def test_subscribers_hear_of_each_new_tree_and_one_that_fails_hurts_nobody() -> None:
-    async with pair() as (a, b, _):
+    async with pair() as (a, _, _):
         heard: list[int] = []
 
         def broken(tree: FederatedTree) -> None:

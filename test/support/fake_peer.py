@@ -45,9 +45,7 @@ def listen(port: int = 0) -> socket.socket:
     return bound
 
 
-def tree_of(
-    apps: Iterable[str] = (), component: str = "", function: str = "", namespace: str = ""
-) -> EntityTree:
+def tree_of(apps: Iterable[str] = (), component: str = "", function: str = "", namespace: str = "") -> EntityTree:
     """A small local tree: apps on one component, all hosts of one function."""
     found = {
         name: App(name, name=f"The {name}", component_id=component, fqn=f"{namespace}/{name}") for name in sorted(apps)
@@ -75,7 +73,9 @@ class TestGateway:
 
     __test__ = False
 
-    def __init__(self, name: str, peers: dict[str, str], *, state: StateStore | None = None, **aggregation: Any) -> None:
+    def __init__(
+        self, name: str, peers: dict[str, str], *, state: StateStore | None = None, **aggregation: Any
+    ) -> None:
         self.state = state or StateStore.open(None)
         self.identity = GatewayIdentity(self.state.instance_id, self.state.boot_id, name, "1.0.0")
         self.config = configuration(peers, **aggregation)
