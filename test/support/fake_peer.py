@@ -92,6 +92,8 @@ class TestGateway:
         bound = listen(port)
         self.port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.config = replace(self.config, server=replace(self.config.server, port=self.port))
+        self.federation.config = self.config
         config = uvicorn.Config(
             self._app,
             interface="asgi3",

@@ -1,0 +1,214 @@
+"""A gateway without a tree (the C++ one, told from AGGREGATION.md §11): read item by item, its echoes dropped.
+
+Not run against the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from medkit_gateway_py.aggregation.compatible import origin_id
+from medkit_gateway_py.entities.model import Kind
+from support.fake_peer import FaultyServer, TestGateway, head_of, http, running, tree_of
+from support.waiting import async_eventually
+
+pytestmark = pytest.mark.anyio
+
+
+class CompatibleGateway(FaultyServer):
+    """Answers from a table of paths; everything else is an empty list. Closes after each answer."""
+
+    def __init__(self, **entities: list[Any]) -> None:
+        super().__init__(self._answer)
+        self.generation: Any = 1
+        self.peers: list[Any] = []
+        self.pages: dict[str, Any] = {f"/{kind}": {"items": items} for kind, items in entities.items()}
+        self.heads: list[bytes] = []
+        self.now = self.most = 0
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await head_of(reader)
+        self.heads.append(head)
+        path = head.split(b" ")[1].decode().removeprefix("/api/v1")
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.01)
+        self.now -= 1
+        if path == "/health":
+            cache = {"x-medkit-entity-cache": {"generation": self.generation}}
+            writer.write(http(orjson.dumps({"status": "healthy", "peers": self.peers, **cache})))
+        elif path == "/x-medkit/tree":
+            writer.write(http(b"not json", "404 Not Found"))
+        elif isinstance(page := self.pages.get(path, {"items": []}), bytes):
+            writer.write(page)
+        else:
+            writer.write(http(orjson.dumps(page)))
+
+    def asked(self, path: str) -> int:
+        """How often this path was asked for."""
+        return sum(head.startswith(f"GET /api/v1{path} ".encode()) for head in self.heads)
+
+
+def app(app_id: Any, component: str = "robot", **medkit: Any) -> dict[str, Any]:
+    facts = {"source": "heuristic", "is_online": True, "component_id": component, "ros2": {"node": f"/{app_id}"}}
+    return {"id": app_id, "name": str(app_id), "type": "app", "x-medkit": {**facts, **medkit}}
+
+
+async def test_its_documented_collections_become_one_section() -> None:
+    cpp = CompatibleGateway(
+        areas=[{"id": "front", "name": "Front", "x-medkit": {"ros2": {"namespace": "/front"}}}],
+        components=[{"id": "robot", "name": "Robot", "x-medkit": {"source": "manifest"}}],
+        apps=[app("cam"), app("lidar", "sensor")],
+        functions=[{"id": "vision", "name": "Vision"}],
+    )
+    cpp.pages["/areas/front/subareas"] = {"items": [{"id": "left", "name": "Left"}]}
+    cpp.pages["/components/robot"] = {
+        "id": "robot",
+        "name": "Robot",
+        "x-medkit": {"area": "front", "type": "controller"},
+    }
+    cpp.pages["/components/robot/subcomponents"] = {"items": [{"id": "sensor", "name": "Sensor"}]}
+    cpp.pages["/components/sensor"] = {"id": "sensor", "x-medkit": {"dependsOn": ["robot"]}}
+    cpp.pages["/functions/vision"] = {"id": "vision", "name": "Vision", "x-medkit": {"hosts": ["cam", "lidar", 3]}}
+    async with cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        async with running(a), httpx.AsyncClient() as client:
+            await async_eventually(lambda: len(a.federation.tree.apps) == 2)
+            tree = a.federation.tree
+            assert tree.sections[0].id == origin_id(cpp.url) == f"url:{cpp.url}"
+            assert set(tree.areas) == {"front", "left"}
+            assert tree.areas["left"].parent_area_id == "front"
+            assert (tree.components["robot"].area, tree.components["robot"].type) == ("front", "controller")
+            assert tree.components["sensor"].parent_component_id == "robot"
+            assert tree.components["sensor"].depends_on == ("robot",)
+            assert (tree.apps["cam"].fqn, tree.apps["cam"].component_id) == ("/cam", "robot")
+            assert tree.functions["vision"].hosts == ("cam", "lidar")
+            assert a.federation.peers[0].kind == "compatible"
+            cpp.pages["/apps/cam/data"] = {"items": [{"id": "/t"}], "x-medkit": {"entity_id": "cam"}}
+            assert (await client.get(f"{a.url}/api/v1/apps/cam/data")).json()["items"] == [{"id": "/t"}]
+
+
+async def test_wrong_items_are_dropped_one_by_one() -> None:
+    cpp = CompatibleGateway(
+        apps=[app("cam"), app(7), app("a b"), app(None), "x", 3, None, [], {}, app("ok"), {**app("tags"), "tags": "x"}],
+        functions=[{"id": "f"}, {"id": "g"}],
+        components=[{"id": "c", "x-medkit": "wrong"}],
+    )
+    cpp.pages["/functions/f"] = http(b"oops", "500 Internal Server Error")
+    cpp.pages["/functions/g"] = {"id": 3}
+    cpp.pages["/components/c"] = http(b"<html>")
+    async with cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        async with running(a):
+            await async_eventually(lambda: a.federation.tree.apps)
+            assert set(a.federation.tree.apps) == {"cam", "ok"}
+            assert set(a.federation.tree.functions) == {"f", "g"}
+            assert set(a.federation.tree.components) == {"c"}
+            status = a.federation.peers[0]
+            assert (status.status, status.dropped_count) == ("online", 12)
+            assert {one.where for one in status.dropped} >= {"/apps[1]", "f", "/functions/g", "c"}
+
+
+async def test_a_list_that_is_none_leaves_the_last_good_tree() -> None:
+    cpp = CompatibleGateway(apps=[app("cam")])
+    async with cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        async with running(a):
+            await async_eventually(lambda: "cam" in a.federation.tree.apps)
+            cpp.pages["/apps"] = {"items": "none"}
+            cpp.generation = 2
+            await async_eventually(lambda: "not an array" in a.federation.peers[0].last_error, within=5)
+            assert set(a.federation.tree.apps) == {"cam"}
+            assert a.federation.peers[0].status == "online"
+            cpp.pages["/apps"] = {"items": [app("nav")]}
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"nav"}, within=5)
+
+
+async def test_collections_are_fetched_when_the_generation_changes_and_four_at_once() -> None:
+    functions = [{"id": f"f{n}"} for n in range(30)]
+    cpp = CompatibleGateway(apps=[app("cam")], functions=functions)
+    async with cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        async with running(a):
+            await async_eventually(lambda: len(a.federation.tree.functions) == 30)
+            assert 2 <= cpp.most <= 4
+            version = a.federation.tree.version
+            await async_eventually(lambda: cpp.asked("/health") >= 2, within=5)
+            assert cpp.asked("/apps") == 1
+            assert cpp.asked("/x-medkit/tree") == 1
+            cpp.generation = 2
+            await async_eventually(lambda: cpp.asked("/apps") == 2, within=5)
+            assert a.federation.tree.version == version
+            assert all(b"x-medkit-no-fan-out" in head.lower() for head in cpp.heads if b"/apps" in head)
+
+
+async def test_entities_that_it_only_has_from_us_or_from_our_peers_are_dropped() -> None:
+    leaf = TestGateway("leaf", {})
+    cpp = CompatibleGateway(
+        apps=[
+            app("own"),
+            app("us__cam", source="peer:us"),
+            app("lidar", source="peer:leaf"),
+            app("far", source="peer:other"),
+            app("other__wheel", source="peer:other", ros2={"node": "/wheel"}),
+        ]
+    )
+    async with running(leaf), cpp:
+        await leaf.serve_tree(tree_of(["lidar"]))
+        a = TestGateway("a", {"leaf": leaf.url, "cpp": cpp.url})
+        async with running(a):
+            cpp.peers = [
+                {"name": "us", "url": f"http://localhost:{a.port}"},
+                {"name": "leaf", "url": f"{leaf.url}/"},
+                {"name": "other", "url": "http://10.0.0.7:8080"},
+                {"name": 3},
+                "x",
+            ]
+            await a.serve_tree(tree_of(["cam", "wheel"]))
+            cpp.generation = 2
+            expected = {"cam", "wheel", "own", "lidar", "far"}
+            await async_eventually(lambda: set(a.federation.tree.apps) == expected, within=6)
+            assert a.federation.tree.remote[(Kind.APP, "lidar")].peer == "leaf"
+
+
+async def test_a_page_that_is_no_gateway_is_no_peer() -> None:
+    async def nginx(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(http(b"<html>404</html>", "404 Not Found", "Content-Type: text/html"))
+
+    async with FaultyServer(nginx) as server:
+        a = TestGateway("a", {"web": server.url})
+        async with running(a):
+            await async_eventually(lambda: "health" in a.federation.peers[0].last_error)
+            assert (a.federation.peers[0].status, a.federation.peers[0].kind) == ("offline", "")
+
+
+async def test_one_of_ours_after_it_is_asked_for_its_tree() -> None:
+    cpp = CompatibleGateway(apps=[app("cam")])
+    async with cpp:
+        port = int(cpp.url.rsplit(":", 1)[1])
+        a = TestGateway("a", {"p": cpp.url})
+        async with running(a):
+            await async_eventually(lambda: a.federation.peers[0].kind == "compatible")
+            await cpp.__aexit__()
+            await async_eventually(lambda: a.federation.peers[0].status == "offline", within=6)
+            ours = TestGateway("ours", {})
+            await ours.start(port)
+            try:
+                await ours.serve_tree(tree_of(["cam"]))
+                await async_eventually(lambda: a.federation.peers[0].kind == "medkit_gateway_py", within=8)
+                # Another owner: the id that the C++ gateway's app had stays its.
+                await async_eventually(lambda: set(a.federation.tree.apps) == {"p__cam"})
+            finally:
+                await ours.stop()
+
+
+def test_a_long_url_is_still_an_origin() -> None:
+    one, other = (origin_id(f"http://host/{'x' * 300}{n}") for n in (1, 2))
+    assert len(one) == len(other) == 200
+    assert one != other
