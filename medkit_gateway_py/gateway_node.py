@@ -71,9 +71,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog="Parameters come after --ros-args: -p name:=value, --params-file FILE, -r __node:=NAME, -r __ns:=/NS.",
     )
     parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the parameters that would be used"
-    )
+    parser.add_argument("--print-config", action="store_true", help="print the parameters that would be used")
     parser.add_argument("--version", action="version", version=f"medkit_gateway_py {__version__}")
     return parser.parse_args(arguments[:split]), arguments[split:]
 

@@ -196,7 +196,7 @@ def _merge_apps(state: _State) -> None:
                 Warn(
                     "shared_ros_graph",
                     f"{len(fqns)} nodes are also seen by {', '.join(sorted(sharing))}: both gateways are on one ROS"
-                    " graph. Each node is listed once, as local; give the gateways different ROS_DOMAIN_IDs to part them.",
+                    " graph. Each node is listed once, as local. Different ROS_DOMAIN_IDs part them.",
                     entity_ids=tuple(sorted(app_id for app_id in seen_here if app_id in local.apps)),
                     ros_node_fqns=fqns,
                     peer_names=tuple(sorted(sharing)),

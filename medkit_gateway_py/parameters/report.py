@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .files import DEFAULT_NODE_NAME
 from . import SPECIFICATIONS
+from .files import DEFAULT_NODE_NAME
 from .rules import Finding
 
 _ORDER = {"ERROR": 0, "WARN": 1, "INFO": 2}
