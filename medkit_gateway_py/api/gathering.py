@@ -41,9 +41,9 @@ async def of_entity(
     if isinstance(served, Local):
         return Gathered(local)
     if info.is_local_only(context.identity.id):
-        return Gathered(local and served.local)
+        return Gathered(local)
     found = await gather_entity(context.federation, info, served, kind, served.entity.id, collection)
-    return _gathered(info, local and served.local, found)
+    return _gathered(info, local, found)
 
 
 async def of_everyone(context: GatewayContext, request: Request, path: str) -> Gathered:

@@ -249,6 +249,7 @@ def test_a_part_has_a_document_of_its_own(path: str, title: str | None, paths: l
         "/areas/engine/subareas/powertrain",
         "/apps/temp_sensor/hosts",
         "/a/b/c/d/e/f/g/h/i/j/k",
+        "/apps/temp_sensor/data/a/b/c/d/e/f/g/h",
         "/components/battery/subcomponents/cell/subcomponents/cell",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,9 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
 
+from medkit_gateway_py.api.middleware.paths import PathNormaliser
 from medkit_gateway_py.entities.ids import is_valid_id
 from support.api import Api, Topics, gateway
 
@@ -59,6 +62,28 @@ def test_head_is_get_without_the_body(path: str) -> None:
     assert head.content == b""
     assert head.headers["content-length"] == str(len(get.content))
     assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_head_sends_no_byte_of_the_body_and_ends_what_streams() -> None:
+    sent: list[Message] = []
+    seen: list[str] = []
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        seen.append((await receive())["type"])
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    asyncio.run(PathNormaliser(stream)({"type": "http", "method": "HEAD", "path": "/x"}, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[1].get("body") == b""
+    assert seen == ["http.disconnect"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Pair:
     ) -> None:
         assert remote.peer == "b"
         path = f"/api/v1/{target.kind.value}/{remote.remote_id}{target.decoded_rest}"
-        self.asked.append((scope["method"], path))
+        self.asked.append(("HEAD" if scope.get("medkit.head") else scope["method"], path))
         await self.b.app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
 
     def gather(self, monkeypatch: pytest.MonkeyPatch, **found: Any) -> None:
@@ -262,6 +262,8 @@ def test_remote_entities_are_forwarded_and_their_relations_answered_here(monkeyp
     assert pair.asked == []
     assert pair.a.get("/apps/arm").json()["id"] == "arm"
     assert pair.asked == [("GET", "/api/v1/apps/arm")]
+    assert pair.a.request("HEAD", "/apps/arm/").status_code == 200
+    assert pair.asked[1] == ("HEAD", "/api/v1/apps/arm")
     # The gateway itself has a say in what it shares: nothing of this is forwarded.
     assert pair.a.get("/components/robot").json()["x-medkit"]["contributors"] == ["local", "peer:b"]
 

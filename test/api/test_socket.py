@@ -25,7 +25,7 @@ async def served(api: Api) -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
     with anyio.fail_after(10):
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
     try:
         yield listener.getsockname()[1]
