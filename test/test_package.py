@@ -60,29 +60,38 @@ def test_ros_wheels_are_pinned_exactly(distro: str) -> None:
     assert any(line.startswith("ros-rclpy==") for line in lines)
 
 
+def imports_of(path: Path) -> set[str]:
+    """The top-level names of every absolute import in a file, but those of Python itself."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+def distributions(lines: list[str]) -> set[str]:
+    """Import names of requirement lines; those that differ from the distribution's name are the few below."""
+    names = {re.split(r"[<>=\[]", line)[0].lower().replace("-", "_") for line in lines}
+    differ = {"pyyaml": {"yaml"}, "fastapi": {"starlette"}, "uvicorn": {"uvloop", "httptools"}, "aiohttp": {"yarl"}}
+    return names.union(*(differ.get(name, set()) for name in names))
+
+
+ROS = {element.text or "" for element in MANIFEST if element.tag.endswith("depend")} | {"rosidl_parser"}
+
+
 def test_every_library_that_the_code_imports_is_declared() -> None:
-    ours = {"medkit_gateway_py"}
-    ros = {element.text for element in MANIFEST if element.tag.endswith("depend")} | {
-        "rosidl_parser",
-        "rosidl_runtime_py",
-    }
-    pip = {re.split(r"[<>=\[]", line)[0].lower().replace("-", "_") for line in SETUP["install_requires"]}
-    names = pip | {"yaml"} | {"starlette", "uvloop", "httptools", "yarl"}  # by PyYAML, fastapi, uvicorn, aiohttp
-    undeclared = set()
-    for path in (ROOT / "medkit_gateway_py").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                tops = {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                tops = {(node.module or "").split(".")[0]}
-            else:
-                continue
-            undeclared |= {
-                f"{path.relative_to(ROOT)}: {top}"
-                for top in tops - ours - ros - names
-                if top not in sys.stdlib_module_names
-            }
-    assert undeclared == set()
+    known = {"medkit_gateway_py"} | ROS | distributions(SETUP["install_requires"])
+    paths = (ROOT / "medkit_gateway_py").rglob("*.py")
+    assert {f"{path.relative_to(ROOT)}: {name}" for path in paths for name in imports_of(path) - known} == set()
+
+
+def test_every_library_that_tests_and_benchmarks_import_is_declared() -> None:
+    ours = {"medkit_gateway_py", "support", "benchmarks"}
+    known = ours | ROS | distributions(SETUP["install_requires"]) | distributions(requirement_lines("dev.txt"))
+    paths = [*(ROOT / "test").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert {f"{path.relative_to(ROOT)}: {name}" for path in paths for name in imports_of(path) - known} == set()
 
 
 def test_entry_points_lead_to_something() -> None:
