@@ -9,12 +9,12 @@ from collections.abc import Callable
 import anyio.to_thread
 
 from ..entities.model import GraphNode
-from ..ros.graph import FIRST_LIMIT_S, GraphWatcher
+from ..ros.graph import FIRST_AGE_S, FIRST_LIMIT_S, GraphWatcher
 from .provider import Contribution, ProviderContext
 
 _LOG = logging.getLogger(__name__)
 
-FIRST_SCAN_LIMIT_S = FIRST_LIMIT_S + 1.5  # settling, the scan, and a busy machine
+FIRST_SCAN_LIMIT_S = FIRST_AGE_S + FIRST_LIMIT_S + 1.5  # settling, the scan, and a busy machine
 STOP_LIMIT_S = 0.8  # a provider has one second
 
 

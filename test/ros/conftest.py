@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.ros import Nodes
 
 from medkit_gateway_py.ros.bridge import RosBridge
+from support.ros import Nodes
 
 
 @pytest.fixture(scope="module")

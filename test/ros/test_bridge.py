@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import rclpy.task
 from std_srvs.srv import Trigger
-from support.ros import Nodes, run
-from support.waiting import eventually
 
 from medkit_gateway_py.errors import GatewayShutdown, ServiceUnavailable
 from medkit_gateway_py.ros.bridge import RosBridge
+from support.ros import Nodes, run
+from support.waiting import eventually
 
 pytestmark = pytest.mark.ros
 
@@ -54,9 +54,7 @@ def test_a_call_awaits_the_ros_future_that_the_function_returns(bridge: RosBridg
     nodes.serve(server, f"/answer_{bridge.executor_kind}", "std_srvs/srv/Trigger")
 
     async def call() -> Any:
-        client = await bridge.call(
-            lambda: bridge.node.create_client(Trigger, f"/answer_{bridge.executor_kind}"), 2.0
-        )
+        client = await bridge.call(lambda: bridge.node.create_client(Trigger, f"/answer_{bridge.executor_kind}"), 2.0)
         deadline = time.monotonic() + 5.0
         while not await bridge.call(client.service_is_ready, 2.0):
             assert time.monotonic() < deadline
@@ -109,7 +107,7 @@ def test_a_call_whose_time_is_over_before_its_turn_is_not_run(bridge: RosBridge)
     go = threading.Event()
 
     async def call() -> None:
-        bridge.post(lambda: go.wait(5.0) and None)
+        bridge.post(lambda: go.wait(5.0))
         with pytest.raises(TimeoutError):
             await bridge.call(lambda: ran.append(1), 0.05)
         go.set()
@@ -120,13 +118,15 @@ def test_a_call_whose_time_is_over_before_its_turn_is_not_run(bridge: RosBridge)
 
 
 def test_a_full_queue_refuses_and_says_so(bridge: RosBridge) -> None:
-    go = threading.Event()
+    running, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        go.wait(5.0)
 
     async def call() -> list[Any]:
-        running = threading.Event()
-        bridge.post(lambda: (running.set(), go.wait(5.0)) and None)
-        while not running.is_set():
-            await asyncio.sleep(0)
+        bridge.post(hold)
+        assert running.wait(5.0)
         calls = [asyncio.ensure_future(bridge.call(lambda: None, 5.0)) for _ in range(20)]
         await asyncio.sleep(0)
         go.set()
@@ -176,7 +176,7 @@ def test_health_has_the_keys_of_the_contract_and_notices_a_task_that_hogs_the_th
     assert set(bridge.health()) == HEALTH_KEYS
     assert bridge.health()["worker_alive"] is True
     go = threading.Event()
-    bridge.post(lambda: go.wait(5.0) and None)
+    bridge.post(lambda: go.wait(5.0))
     eventually(lambda: bridge.health()["degraded"])
     assert bridge.health()["current_task_age_ms"] >= 200
     go.set()
