@@ -12,8 +12,12 @@ here knows topics, services or HTTP.
 
 Executor: `EventsExecutor` from Kilted on, driven by `spin_once` (its `spin()` busy-loops in the 9.1.2 wheel),
 `SingleThreadedExecutor` before. Never `MultiThreadedExecutor`: it spends the CPU on handing over the GIL and loses
-messages (ARCHITECTURE.md, Threads and loops). A task that raises kills the whole process under `EventsExecutor`
-(segmentation fault, rclpy 7.1.6 and 9.1.2), so everything handed to the executor here catches whatever comes.
+messages (ARCHITECTURE.md, Threads and loops).
+
+A task or an event callback (`matched` and its like) that raises kills the whole process under `EventsExecutor`
+(segmentation fault, rclpy 7.1.6 and 9.1.2). Whatever is handed to `call` and `post` is caught here; event callbacks
+must not raise, which for handing something to a loop means `jobs.tell`. What callbacks of subscriptions and timers
+raise is logged.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class MatchedGuard:
             "/parameter_events",
             lambda message: None,
             qos_profile_parameter_events,
-            event_callbacks=SubscriptionEventCallbacks(matched=lambda info: self._event.set()),
+            event_callbacks=SubscriptionEventCallbacks(matched=lambda info: self._event.set()),  # must not raise
             raw=True,
         )
 

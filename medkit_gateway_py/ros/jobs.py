@@ -1,4 +1,4 @@
-"""Pieces of work on their way into the ros thread, and the counts of them; used by `bridge.py` alone.
+"""Pieces of work on their way into the ros thread and their answers on the way back, and the counts of them.
 
 Nothing here knows the executor or the queue.
 """
@@ -26,6 +26,14 @@ class Owner(Protocol):
 
     def forget(self, call: Call) -> None:
         """The call has ended."""
+
+
+def tell(loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
+    """Run `function` on the loop, from any thread; never raises, and does nothing once the loop is closed."""
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        _LOG.debug("the loop is closed, news from ROS have no taker")
 
 
 class Counters:
@@ -140,7 +148,4 @@ class Call(Job):
             else:
                 self.answer.set_exception(error)
 
-        try:
-            self._loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            _LOG.debug("the loop is closed, an answer from ROS has no taker")
+        tell(self._loop, settle)

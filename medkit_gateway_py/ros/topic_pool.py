@@ -16,6 +16,7 @@ from rclpy.serialization import deserialize_message
 from ..errors import SubscribeFailed
 from . import messages
 from .bridge import RosBridge
+from .jobs import tell
 from .topic_qos import TopicFacts, inspect
 
 _LOG = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Subscription:
         """In the ros thread."""
         self.latest = (time.time_ns(), serialised)
         if self.readers_waiting:
-            self._loop.call_soon_threadsafe(self.wake)
+            tell(self._loop, self.wake)
 
     def wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():

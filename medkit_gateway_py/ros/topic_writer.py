@@ -19,6 +19,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from ..errors import GatewayError, GatewayShutdown, InvalidParameter, PublishFailed
 from . import messages
 from .bridge import RosBridge
+from .jobs import tell
 
 MAX_PUBLISHERS = 64  # a client that writes to ever new topics must not fill the graph
 MATCH_LIMIT_S = 0.5  # a new publisher and an existing subscription find each other in 10 to 60 ms on one machine
@@ -166,10 +167,10 @@ class _Outlet:
         node.destroy_publisher(self.publisher)
 
     def _count(self, info: Any) -> None:
-        """In the ros thread, at each match."""
+        """In the ros thread, at each match, even after the loop has ended; must not raise (see `bridge.py`)."""
         self._matches = info.current_count
-        if self._matches >= self._wanted:
-            self._loop.call_soon_threadsafe(self._settle)
+        if self._matches >= self._wanted and not self._all_matched.done():
+            tell(self._loop, self._settle)
 
     def _settle(self) -> None:
         if not self._all_matched.done():
