@@ -138,7 +138,7 @@ async def test_collections_are_fetched_when_the_generation_changes_and_four_at_o
             await async_eventually(lambda: len(a.federation.tree.functions) == 30)
             assert 2 <= cpp.most <= 4
             version = a.federation.tree.version
-            await async_eventually(lambda: cpp.asked("/health") >= 2, within=5)
+            await async_eventually(lambda: cpp.asked("/health") >= 3, within=8)
             assert cpp.asked("/apps") == 1
             assert cpp.asked("/x-medkit/tree") == 1
             cpp.generation = 2
