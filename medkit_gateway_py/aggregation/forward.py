@@ -167,9 +167,12 @@ async def forward(
 
 def rewriter_for(tree: FederatedTree, peer: str, kind: Kind | None, entity_id: str, owner: str = "") -> Rewriter:
     """The rewriter of one peer's answers in this tree."""
-    ids = tree.renames.get(peer, {})
-    names = {here: tree.apps[here].name or here for here in ids.values() if here in tree.apps}
-    return Rewriter(ids, names, kind, entity_id, owner)
+
+    def name_of(app_id: str) -> str:
+        app = tree.apps.get(app_id)
+        return (app.name if app is not None else "") or app_id
+
+    return Rewriter(tree.renames.get(peer, {}), name_of, kind, entity_id, owner)
 
 
 class _Exchange:

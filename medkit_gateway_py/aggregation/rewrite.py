@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,12 +37,12 @@ MAX_DEPTH = 64
 class Rewriter:
     """Rewrites for one peer and one request.
 
-    `ids` maps app ids at the peer to ours, `names` our app ids to names; `kind` and `entity_id` are those of the
-    request, the id as the peer knows it; `owner` is the peer's name where the entity is its alone.
+    `ids` maps app ids at the peer to ours, `name_of` gives the name of one of our apps; `kind` and `entity_id` are those
+    of the request, the id as the peer knows it; `owner` is the peer's name where the entity is its alone.
     """
 
     ids: Mapping[str, str]
-    names: Mapping[str, str]
+    name_of: Callable[[str], str]
     kind: Kind | None = None
     entity_id: str = ""
     owner: str = ""
@@ -129,7 +129,7 @@ class Rewriter:
         if here is not None:
             rewritten["id"] = here
             if "name" in wire:
-                rewritten["name"] = self.names.get(here, here)
+                rewritten["name"] = self.name_of(here)
 
     def _parameter(self, rewritten: dict[str, Any]) -> None:
         """A configuration item of an aggregated list names its app as `x-medkit.source` (API.md §6.2)."""

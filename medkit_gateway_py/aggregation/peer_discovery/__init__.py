@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+from ...plugins import find_plugins
 from ..sections import GatewayIdentity
 
 ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
-# Running from a source checkout there is no metadata; ours are found all the same.
-_BUILT_IN = {"static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers"}
+BUILT_IN = {"static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers"}
 
 ADDED, UPDATED, REMOVED = "added", "updated", "removed"
 
@@ -62,19 +60,12 @@ class PeerDiscovery(Protocol):
 
 
 def load(context: DiscoveryContext) -> list[PeerDiscovery]:
-    """All peer discoveries that are installed, ours first; one that cannot be made is logged and left out."""
-    factories: dict[str, Callable[[], Any]] = {name: _importer(target) for name, target in _BUILT_IN.items()}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        factories.setdefault(point.name, point.load)
+    """All peer discoveries that are installed; one that cannot be made is logged and left out."""
+    factories, _ = find_plugins(ENTRY_POINT_GROUP, BUILT_IN)
     found: list[PeerDiscovery] = []
     for name, factory in factories.items():
         try:
-            found.append(factory()(context))
-        except Exception:
+            found.append(factory(context))
+        except Exception:  # a plugin may raise anything
             _log.exception("Peer discovery '%s' cannot be used", name)
     return found
-
-
-def _importer(target: str) -> Callable[[], Any]:
-    module, _, attribute = target.partition(":")
-    return lambda: getattr(import_module(module), attribute)

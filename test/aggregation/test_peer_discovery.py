@@ -1,0 +1,79 @@
+"""Where peers come from: the configured ones, and plugins that may do anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from medkit_gateway_py.aggregation import peer_discovery
+from medkit_gateway_py.aggregation.peer_discovery import PeerEvent, PeerSpec
+from support.fake_peer import TestGateway, running, tree_of
+from support.waiting import async_eventually
+
+pytestmark = pytest.mark.anyio
+
+
+class Plugin:
+    """A discovery whose events the test makes."""
+
+    name = "plugin"
+    emit: Callable[[PeerEvent], None]
+
+    def __init__(self, context: Any) -> None:
+        Plugin.last = self
+        self.stopped = False
+
+    last: Plugin
+
+    async def start(self, emit: Callable[[PeerEvent], None]) -> None:
+        self.emit = emit
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class Broken(Plugin):
+    """Cannot start."""
+
+    name = "broken"
+
+    def __init__(self, context: Any) -> None:
+        pass
+
+    async def start(self, emit: Callable[[PeerEvent], None]) -> None:
+        raise RuntimeError("no")
+
+
+def unusable(context: Any) -> Any:
+    """Cannot even be made."""
+    raise RuntimeError("no")
+
+
+async def test_peers_are_added_moved_and_removed_by_plugins_and_a_broken_one_hurts_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    factories = {"broken": Broken, "unusable": unusable, "plugin": Plugin}
+    monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: (factories, {}))
+    b, c = TestGateway("b", {}), TestGateway("c", {})
+    a = TestGateway("a", {})
+    async with running(b, c, a):
+        await b.serve_tree(tree_of(["cam"]))
+        await c.serve_tree(tree_of(["lidar"]))
+        plugin = Plugin.last
+        plugin.emit(PeerEvent("added", PeerSpec("p", b.url, "plugin")))
+        await async_eventually(lambda: set(a.federation.tree.apps) == {"cam"})
+        assert a.federation.peers[0].source == "plugin"
+        plugin.emit(PeerEvent("added", PeerSpec("p", c.url, "plugin")))
+        assert [peer.url for peer in a.federation.peers] == [b.url]
+        plugin.emit(PeerEvent("updated", PeerSpec("p", c.url, "plugin")))
+        await async_eventually(lambda: set(a.federation.tree.apps) == {"lidar"})
+        plugin.emit(PeerEvent("removed", PeerSpec("p", "")))
+        await async_eventually(lambda: not a.federation.tree.apps)
+        assert a.federation.peers == ()
+    assert plugin.stopped
+    text = caplog.text
+    assert "'broken' did not start" in text
+    assert "'unusable' cannot be used" in text
+    assert "second peer named 'p'" in text
