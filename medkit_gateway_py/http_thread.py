@@ -7,6 +7,7 @@ asked in the background), the server. Stops in the reverse order, each stage wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -76,7 +77,8 @@ class HttpThread:
         """Ask the loop to end and wait for it; False when it did not end in time."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and self.is_alive:
-            loop.call_soon_threadsafe(stop.set)
+            with contextlib.suppress(RuntimeError):  # it ended by itself just now
+                loop.call_soon_threadsafe(stop.set)
         self._thread.join(timeout_s)
         return not self.is_alive
 

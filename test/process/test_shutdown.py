@@ -61,6 +61,18 @@ def test_a_reader_that_waits_for_a_silent_topic_does_not_hold_it_up(one: Fleet, 
     assert time.monotonic() - started < LIMIT_S
 
 
+def test_topics_that_were_written_and_read_do_not_trouble_the_stop(one: Fleet, ros_domain: int) -> None:
+    gateway = one.gateway("a", ros_domain)
+    app = next(iter(gateway.ids("apps")))
+    for number in range(5):
+        path = f"/apps/{app}/data/written/topic_{number}"
+        written = gateway.client.put(path, json={"type": "std_msgs/msg/Float64", "data": {"data": 5}})
+        assert written.status_code == 200
+        assert gateway.get(path).json()["x-medkit"]["status"] == "data"
+    assert gateway.stop() == 0
+    assert "Traceback" not in gateway.output
+
+
 def test_idle_connections_do_not_hold_it_up(one: Fleet, ros_domain: int) -> None:
     gateway = one.gateway("a", ros_domain)
     idle = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(20)]
