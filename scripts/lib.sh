@@ -15,6 +15,9 @@ trap 'printf "[medkit] error: %s, line %s: a command failed: %s\n" "${BASH_SOURC
 MEDKIT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 MEDKIT_ENVS=${MEDKIT_ENV_DIR:-$MEDKIT_ROOT/.venv}
 MEDKIT_PACKAGE=medkit_gateway_py
+# The executables that colcon installs are run by the Python that ran colcon. A colcon of the system would make that the
+# system's Python, which does not see our libraries; so it is always run by the one of the environment.
+MEDKIT_COLCON_COMMAND=(python -c 'import sys; from colcon_core.command import main; sys.argv[0] = "colcon"; sys.exit(main())')
 MEDKIT_PYTHONS=(python3 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3)
 
 say() { printf '[medkit] %s\n' "$*" >&2; }
@@ -197,11 +200,11 @@ _make_build() {
   (
     cd "$MEDKIT_ROOT"
     _underlay
-    kind=$(colcon --log-base /dev/null list --base-paths . --names-only 2>/dev/null || true)
+    kind=$("${MEDKIT_COLCON_COMMAND[@]}" --log-base /dev/null list --base-paths . --names-only || true)
     [[ $kind == "$MEDKIT_PACKAGE" ]] || die "colcon does not see the package: is package.xml valid?"
-    _step "building the package with colcon" colcon --log-base "$MEDKIT_COLCON/log" build --symlink-install \
+    _step "building the package with colcon" "${MEDKIT_COLCON_COMMAND[@]}" --log-base "$MEDKIT_COLCON/log" build --symlink-install \
       --base-paths . --build-base "$MEDKIT_COLCON/build" --install-base "$MEDKIT_COLCON/install"
-  )
+  ) || exit 1
   _stamp_build >"$MEDKIT_VENV/.built"
 }
 
