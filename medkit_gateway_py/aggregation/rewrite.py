@@ -37,8 +37,8 @@ MAX_DEPTH = 64
 class Rewriter:
     """Rewrites for one peer and one request.
 
-    `ids` maps app ids at the peer to ours, `name_of` gives the name of one of our apps; `kind` and `entity_id` are those
-    of the request, the id as the peer knows it; `owner` is the peer's name where the entity is its alone.
+    `ids` maps app ids at the peer to ours, `name_of` gives the name of one of our apps; `kind` and `entity_id` are
+    those of the request, the id as the peer knows it; `owner` is the peer's name where the entity is its alone.
     """
 
     ids: Mapping[str, str]

@@ -37,7 +37,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 def listen(port: int = 0) -> socket.socket:
     """A listening socket on 127.0.0.1."""
-    bound = socket.socket()
+    # The protocol is named because asyncio switches Nagle's algorithm off only for sockets that say TCP.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
     bound.listen(128)
