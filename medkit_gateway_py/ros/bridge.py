@@ -96,7 +96,7 @@ class RosBridge:
                 start_parameter_services=start_parameter_services,
                 enable_rosout=enable_rosout,
             )
-            self._executor = _make_executor(self.executor_kind, self._context)
+            self.executor_kind, self._executor = _make_executor(self.executor_kind, self._context)
             self._executor.add_node(self._node)
         except BaseException:
             self._close()
@@ -317,12 +317,17 @@ def _nothing() -> None:
     """A task that only wakes the executor."""
 
 
-def _make_executor(kind: str, context: Any) -> Any:
-    if kind == "single":
-        return SingleThreadedExecutor(context=context)
-    from rclpy.experimental import EventsExecutor
+def _make_executor(kind: str, context: Any) -> tuple[str, Any]:
+    """The executor, and which one it has become."""
+    if kind == "events":
+        from rclpy.experimental import EventsExecutor
 
-    return EventsExecutor(context=context)
+        try:
+            return kind, EventsExecutor(context=context)
+        except (OSError, RuntimeError, ValueError) as error:
+            # It switches faulthandler on, which cannot be done in a process without a stderr.
+            _LOG.warning("no EventsExecutor (%s): using the slower SingleThreadedExecutor", error)
+    return "single", SingleThreadedExecutor(context=context)
 
 
 def _choose_executor(wanted: str) -> str:

@@ -247,3 +247,12 @@ def test_blocking_calls_work_for_threads_without_a_loop(bridge: RosBridge) -> No
     with pytest.raises(TimeoutError):
         bridge.call_blocking(lambda: go.wait(5.0), 0.05)
     go.set()
+
+
+def test_a_process_without_stderr_gets_the_executor_that_needs_none(
+    ros_domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    bridge = RosBridge("gateway", executor="events")
+    assert bridge.executor_kind == "single"
+    assert bridge.stop(5.0)
