@@ -35,7 +35,8 @@ def local_tree(
     known: dict[str, Component] = {}
     for component in components:
         known.setdefault(component.id, component)
-    host_id = next(iter(known), "")
+    # Components of plugins carry their own tag as source; only the host's says `runtime` (API.md §3.7).
+    host_id = next((component.id for component in known.values() if component.source == "runtime"), "")
     present = [by_fqn[fqn] for fqn in sorted(by_fqn)]
     ids, new = assign_local_ids(present, options.origin, given)
     apps = {

@@ -115,6 +115,13 @@ def test_functions_are_first_namespace_segments_with_their_hosts() -> None:
     assert {app.component_id for app in tree.apps.values()} == {"host"}
 
 
+def test_apps_are_located_on_the_host_and_not_on_what_a_plugin_adds() -> None:
+    components = [Component("battery", source="battery"), Component("host")]
+    tree, _ = local_tree([node("/temp")], components, GivenIds(), LayerOptions(ORIGIN))
+    assert tree.apps["temp"].component_id == "host"
+    assert set(tree.components) == {"battery", "host"}
+
+
 def test_functions_can_be_switched_off_and_internal_nodes_shown() -> None:
     options = LayerOptions(ORIGIN, create_functions_from_namespaces=False, filter_internal_nodes=False)
     tree, _ = local_tree([node("/x/_ros2cli")], [], GivenIds(), options)
