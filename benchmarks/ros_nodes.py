@@ -1,0 +1,76 @@
+"""A robot for measuring: many nodes in one process, one of them publishing ten times a second.
+
+    python -m benchmarks.ros_nodes --count 100 --source bench_source
+
+Commands come on standard input, one a line, `create NAME` and `destroy NAME`; each is answered with the monotonic time
+at which it began. Ends at the end of the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Temperature
+
+NAMESPACE = "/bench"
+PERIOD_S = 0.1
+
+
+def publish(source: Any, ended: threading.Event) -> None:
+    """Ten messages a second until `ended`."""
+    publisher = source.create_publisher(Temperature, f"{source.get_name()}/temperature", 10)
+    message = Temperature(variance=0.5)
+    message.header.frame_id = "engine"
+    while not ended.wait(PERIOD_S):
+        message.header.stamp = source.get_clock().now().to_msg()
+        message.temperature += 0.25
+        publisher.publish(message)
+
+
+def main() -> int:
+    """0 when the input ended."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, required=True, help="nodes beside the source")
+    parser.add_argument("--source", required=True, help="name of the node that publishes")
+    own = parser.parse_args()
+    rclpy.init(args=[])
+    nodes: dict[str, Any] = {name: Node(name, namespace=NAMESPACE) for name in _names(own.count)}
+    source = Node(own.source, namespace=NAMESPACE)
+    ended = threading.Event()
+    thread = threading.Thread(target=publish, args=(source, ended), daemon=True)
+    thread.start()
+    print("ready", flush=True)
+    try:
+        _serve(nodes)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        ended.set()
+        thread.join(2.0)
+        rclpy.try_shutdown()
+    return 0
+
+
+def _names(count: int) -> list[str]:
+    return [f"bench_{number:03d}" for number in range(count)]
+
+
+def _serve(nodes: dict[str, Any]) -> None:
+    for line in sys.stdin:
+        command, _, name = line.strip().partition(" ")
+        began = time.monotonic()
+        if command == "create":
+            nodes[name] = Node(name, namespace=NAMESPACE)
+        elif command == "destroy":
+            nodes.pop(name).destroy_node()
+        print(began, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
