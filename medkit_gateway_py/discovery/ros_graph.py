@@ -46,8 +46,7 @@ class RosGraphProvider:
         settled = await anyio.to_thread.run_sync(self._watcher.settled.wait, FIRST_SCAN_LIMIT_S, abandon_on_cancel=True)
         if not settled:
             _LOG.warning("the ROS graph has not been seen within %g s; its nodes will follow", FIRST_SCAN_LIMIT_S)
-        self._nodes = self._watcher.nodes
-        self._changed = changed
+        self._changed = changed  # from now on: the first snapshot is already in `contribution()`
 
     async def stop(self) -> None:
         """End the watching thread."""

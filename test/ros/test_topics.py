@@ -281,6 +281,21 @@ def test_a_repeated_read_does_not_enter_the_ros_thread(bridge: RosBridge, nodes:
     with_reader(bridge, use)
 
 
+def test_the_gateways_own_subscription_is_never_counted(bridge: RosBridge, nodes: Nodes, talker: str) -> None:
+    nodes.publish(talker, "/counted", STRING, {"data": "x"}, qos="latched")
+    published(bridge, "/counted")
+
+    async def use(reader: TopicReader) -> None:
+        looked_at = set()
+        deadline = time.monotonic() + 5.0
+        while len(looked_at) < 3:  # the first look finds no subscription of ours, the later ones do
+            assert (await reader.read("/counted", 2.0)).subscriber_count == 0
+            looked_at.add(reader._entries["/counted"].looked_at)
+            assert time.monotonic() < deadline
+
+    with_reader(bridge, use)
+
+
 def test_an_idle_subscription_is_closed(
     bridge: RosBridge, nodes: Nodes, talker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +325,8 @@ def test_a_subscription_that_somebody_waits_for_is_not_idle(
     async def use(reader: TopicReader) -> None:
         waiting = asyncio.ensure_future(reader.read("/long_wait", 5.0))
         await async_eventually(lambda: reader.health()["concurrent_cold_waits"] == 1)
+        began = time.monotonic()
+        await async_eventually(lambda: time.monotonic() > began + topics.IDLE_S)
         reader._sweep()
         assert reader.health()["pool_size"] == 1
         await asyncio.to_thread(nodes.publish_again, talker, "/long_wait", STRING, {"data": "x"})
