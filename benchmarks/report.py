@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import picture
+
 Run = dict[str, Any]
 
 # Beyond this part of one core, the generator and not the server may be what limits the requests a second.
@@ -15,8 +17,6 @@ BUSY = 0.9
 
 def write(run: Run, folder: Path, name: str) -> list[Path]:
     """`<name>.json`, `<name>.md` and `<name>.png` in `folder`, which is made. Gives their paths."""
-    from . import picture
-
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in ("md", "json", "png")]
     paths[0].write_text(markdown(run, f"{name}.png"))
@@ -25,7 +25,7 @@ def write(run: Run, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def markdown(run: Run, picture: str = "") -> str:
+def markdown(run: Run, image: str = "") -> str:
     """The whole report."""
     settings = run["settings"]
     parts = [
@@ -39,7 +39,7 @@ def markdown(run: Run, picture: str = "") -> str:
             [_yardstick_row(run["yardstick"]), *(_case_row(case) for case in run["cases"])],
         ),
     ]
-    parts += [*_notes(run), *([f"![Ratios to the yardstick]({picture})"] if picture else [])]
+    parts += [*_notes(run), *([f"![Ratios to the yardstick]({image})"] if image else [])]
     parts += [
         "## From a node to its listing",
         _table(
