@@ -11,7 +11,6 @@ action of `long_calibration` needs `test_msgs` and is left out without it.
 from __future__ import annotations
 
 import argparse
-import os
 import select
 import signal
 import socket
@@ -34,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
+    from ..ros.last_resort import leave_within
     from . import nodes
 
     context = rclpy.Context()
@@ -49,13 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"robot {own.robot}: {names}", flush=True)
     while thread.is_alive() and not wait_for_signal(SPIN_S):
         pass
+    leave_within(STOP_LIMIT_S)  # the destruction of a node has been seen to hang for ever
     stop.set()
     thread.join(STOP_LIMIT_S)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if thread.is_alive():
-        # The destruction of a node has been seen to hang for ever.
-        os._exit(0)
     return 0
 
 
