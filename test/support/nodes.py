@@ -22,9 +22,7 @@ from medkit_gateway_py.ros.graph import scan
 QOS = {
     "default": QoSProfile(depth=10),
     "sensor": qos_profile_sensor_data,
-    "latched": QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    ),
+    "latched": QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
 }
 
 
