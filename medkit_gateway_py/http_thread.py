@@ -130,6 +130,8 @@ class HttpThread:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Whoever runs a proxy in front may say so one day; until then nobody may choose who he is.
+                proxy_headers=False,
                 timeout_keep_alive=config.server.keep_alive_timeout_sec,
                 timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
             )

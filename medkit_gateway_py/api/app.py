@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..aggregation.forward import ForwardMiddleware
@@ -60,11 +61,7 @@ def _routes(rooms: Rooms) -> FastAPI:
     errors.install(app)
     factories: dict[str, Factory] = {key: factory for module in _MODULES for key, factory in module.HANDLERS.items()}
     for row in ROWS:
-        app.add_api_route(
-            f"{PREFIX}{row.path}",
-            factories[row.serve](rooms, row),
-            methods=[row.method],
-            include_in_schema=False,
-            response_model=None,
-        )
+        # Plain routes: handlers take the request itself, and FastAPI's solving of parameters costs each one 45 us.
+        handler = factories[row.serve](rooms, row)
+        app.router.routes.append(Route(f"{PREFIX}{row.path}", handler, methods=[row.method]))
     return app

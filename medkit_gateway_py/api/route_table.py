@@ -22,6 +22,21 @@ ROWS: tuple[Row, ...] = (
     # Before ids: `/apps/docs` and `/apps/x/data/docs` are descriptions (API.md §1.1).
     Row("GET", "/docs", serve="docs"),
     Row("GET", "/{path:path}/docs", serve="docs"),
+    *each(
+        ALL,
+        "Data",
+        Row("GET", "/data", "list<K>Data", "Data items of one <k>", "DataList", serve="listData", query=("partial",)),
+        Row("GET", "/data/{data_id}", "get<K>DataItem", "Read a data item of one <k>", "DataValue", serve="readData"),
+        Row(
+            "PUT", "/data/{data_id}", "put<K>DataItem", "Write a data item of one <k>", "DataWriteResult",
+            body="DataWriteRequest", serve="writeData",
+        ),
+        Row(
+            "GET", "/data-categories", "list<K>DataCategories", "Data categories of one <k>", "DataList",
+            serve="noDataGrouping",
+        ),
+        Row("GET", "/data-groups", "list<K>DataGroups", "Data groups of one <k>", "DataList", serve="noDataGrouping"),
+    ),
     *each(ALL, "Discovery", Row("GET", "", "get<K>", "One <k>", "<K>Detail", serve="snapshot", etag=True)),
     *relations(
         Kind.AREA,
@@ -42,21 +57,6 @@ ROWS: tuple[Row, ...] = (
         ("depends-on", "listAppDependencies", "AppList"),
     ),
     *relations(Kind.FUNCTION, ("hosts", "listFunctionHosts", "AppList")),
-    *each(
-        ALL,
-        "Data",
-        Row("GET", "/data", "list<K>Data", "Data items of one <k>", "DataList", serve="listData", query=("partial",)),
-        Row("GET", "/data/{data_id}", "get<K>DataItem", "Read a data item of one <k>", "DataValue", serve="readData"),
-        Row(
-            "PUT", "/data/{data_id}", "put<K>DataItem", "Write a data item of one <k>", "DataWriteResult",
-            body="DataWriteRequest", serve="writeData",
-        ),
-        Row(
-            "GET", "/data-categories", "list<K>DataCategories", "Data categories of one <k>", "DataList",
-            serve="noDataGrouping",
-        ),
-        Row("GET", "/data-groups", "list<K>DataGroups", "Data groups of one <k>", "DataList", serve="noDataGrouping"),
-    ),
     *server(
         "Faults",
         Row(
