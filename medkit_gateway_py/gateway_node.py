@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -113,6 +112,8 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
         _log.error("Not started: %d of the parameters above must be put right first.", fatal)
         return 1
     declare(node, checked.effective)
+    executor = config.subscription_executor
+    bridge.limit(executor.max_queue_depth, executor.watchdog_threshold_ms / 1000)
     state = StateStore.open(state_directory(config.state_dir, config.server.port), config.aggregation.instance_id)
     for text in (*state.notes, *([state.problem] if state.problem else [])):
         _log.warning("%s", text)
@@ -173,9 +174,12 @@ def _unreadable(path: str) -> str:
 
 def _finish(bridge: RosBridge, exit_code: int) -> None:
     """Stop ROS; leave without it when its destruction hangs (seen in about 3 of 700 exits, ENVIRONMENT.md)."""
-    started = time.monotonic()
+    from .ros.last_resort import leave_within
+
+    # Beyond every other limit: destruction was seen to hang with the GIL held, and then nothing in Python ends it.
+    leave_within(1.3, exit_code)
     if not bridge.stop(1.0):
-        print(f"gateway_node: ROS did not stop within {time.monotonic() - started:.1f} s; leaving", file=sys.stderr)
+        print("gateway_node: ROS did not stop in time; leaving without it", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     if any(thread.name in ("http", "ros", "graph") and thread.is_alive() for thread in threading.enumerate()):

@@ -141,6 +141,10 @@ class RosBridge:
             if self._on_demand[topic] <= 0:
                 del self._on_demand[topic]
 
+    def limit(self, max_queue_depth: int, watchdog_s: float) -> None:
+        """Other limits than those of the constructor; to be called before `start`."""
+        self._max_queue_depth, self._watchdog_s = max_queue_depth, watchdog_s
+
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Name the loop that calls come from; others than it (tests) still may call."""
         self._loop = loop
