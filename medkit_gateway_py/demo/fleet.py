@@ -18,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .processes import Child, free_domains, free_ports, stop, wait_for_health
+import httpx
+
+from .processes import Child, StartFailed, free_domains, free_ports, stop, until, wait_for_health
 
 START_WITHIN_S = 30.0
 """A gateway answers within two seconds; a first start on a slow disk compiles every module."""
@@ -103,6 +105,19 @@ class Fleet:
         child = Child(site.name, command, self._environment(site), self.folder / f"{site.name}.log", self._show)
         self._gateways[site.name] = child
         wait_for_health(child, site.url, START_WITHIN_S)
+
+    @staticmethod
+    def wait_for(site: Site, path: str, within_s: float = START_WITHIN_S) -> None:
+        """Returns when the site's gateway answers a GET below /api/v1 with 200. Raises StartFailed."""
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{site.url}/api/v1{path}", timeout=5.0, trust_env=False).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        if not until(answers, within_s):
+            raise StartFailed(f"{site.name} has no {path} after {within_s:.0f} s")
 
     def parameter_file(self, site: Site) -> Path:
         """Writes the site's parameter file, keyed as the tutorial's are, and gives its path."""

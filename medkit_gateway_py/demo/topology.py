@@ -64,6 +64,8 @@ def watch(show: bool = True) -> int:
         for site in (b, a):
             print(f"Starting {site.name} on port {site.port} ...", flush=True)
             fleet.start_gateway(site)
+        print("Waiting until gateway_a shows both robots ...", flush=True)
+        fleet.wait_for(a, f"/apps/{REMOTE_APP}/data/{REMOTE_TOPIC}")
         print(guide(a, b), flush=True)
         try:
             while not (ended := fleet.ended()):
