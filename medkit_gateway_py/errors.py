@@ -76,6 +76,20 @@ class ResourceNotFound(GatewayError):
     code = "resource-not-found"
 
 
+class OperationNotFound(GatewayError):
+    """404: the entity has no such operation."""
+
+    status = 404
+    code = "operation-not-found"
+
+
+class PreconditionNotFulfilled(GatewayError):
+    """409: what is asked for does not fit the state of the execution."""
+
+    status = 409
+    code = "precondition-not-fulfilled"
+
+
 class PayloadTooLarge(GatewayError):
     """413: the body is longer than `server.max_body_bytes`."""
 
@@ -130,6 +144,34 @@ class PublishFailed(GatewayError):
 
     status = 500
     code = "internal-error"
+
+
+class ServiceCallFailed(GatewayError):
+    """500: a service call ended without a response, whatever the reason (API.md §5.3)."""
+
+    status = 500
+    code = "x-medkit-ros2-service-unavailable"
+
+
+class ActionFailed(GatewayError):
+    """500: a goal or its cancellation could not be sent (API.md §5.3, §5.6)."""
+
+    status = 500
+    code = "x-medkit-ros2-action-unavailable"
+
+
+class ActionRejected(GatewayError):
+    """400: the action server refused the goal or its cancellation."""
+
+    status = 400
+    code = "x-medkit-ros2-action-rejected"
+
+
+class CancelUnavailable(GatewayError):
+    """503: there is no server that could cancel (API.md §5.6)."""
+
+    status = 503
+    code = "x-medkit-ros2-action-unavailable"
 
 
 class NotResponding(GatewayError):

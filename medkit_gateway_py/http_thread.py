@@ -20,7 +20,7 @@ import uvicorn
 
 from . import __version__
 from .aggregation.federation import Federation
-from .aggregation.routing import Warn
+from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
@@ -29,7 +29,11 @@ from .discovery.provider import ProviderContext
 from .entities.layers import LayerOptions
 from .parameters import GatewayConfig
 from .resources.data import DataService
+from .resources.executions import ExecutionHistory
+from .resources.operations import OperationService
+from .ros.actions import ActionCaller
 from .ros.bridge import RosBridge
+from .ros.services import ServiceCaller, operation_info
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
 from .state import StateStore
@@ -106,7 +110,11 @@ class HttpThread:
         )
         reader = TopicReader(self._bridge, config.data_provider)
         writer = TopicWriter(self._bridge)
+        services = ServiceCaller(self._bridge)
+        actions = ActionCaller(self._bridge, services)
+        executions = ExecutionHistory(actions, config.service_call_timeout_sec)
         federation = Federation(config, identity, self._state)
+        federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
         runtime = config.discovery.runtime
         discovery = LocalDiscovery(
             ProviderContext(config, self._bridge),
@@ -119,6 +127,7 @@ class HttpThread:
             identity=identity,
             federation=federation,
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
+            operations=OperationService(services, executions, operation_info, config.service_call_timeout_sec),
             health_blocks=lambda: self._health_blocks(reader, discovery),
             warnings=self._warnings,
         )
@@ -144,7 +153,7 @@ class HttpThread:
             await self._serve_until_stopped(server, listener)
         finally:
             listener.close()
-            for close in (discovery.stop, federation.stop, reader.stop, writer.stop):
+            for close in (discovery.stop, federation.stop, executions.stop, services.stop, reader.stop, writer.stop):
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
                 if scope.cancelled_caught:
@@ -198,6 +207,14 @@ class HttpThread:
                 " uses a compatible RMW, and its discovery range reaches this machine.",
                 shown,
             )
+
+
+def _tell_servers(tree: FederatedTree, services: ServiceCaller, actions: ActionCaller) -> None:
+    """Say which services and actions the own graph has, with each new tree."""
+    apps = tree.local.apps.values()
+    served = frozenset(use.name for app in apps for use in app.actions)
+    actions.servers_seen(served)
+    services.servers_seen(served.union(use.name for app in apps for use in app.services))
 
 
 def listen(host: str, port: int) -> socket.socket:

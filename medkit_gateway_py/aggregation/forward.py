@@ -275,7 +275,7 @@ class _Exchange:
         config = self._federation.config
         wanted: float = config.aggregation.timeout_ms / 1000
         path = unquote(self._path)
-        if self._method == "PUT" or (self._method == "POST" and _EXECUTION.search(path)):
+        if self._method == "PUT" or (self._method in ("POST", "DELETE") and _EXECUTION.search(path)):
             is_parameter = "/configurations" in path
             wanted += config.parameter_service_timeout_sec if is_parameter else config.service_call_timeout_sec
         return self._info.bounded(float(wanted))

@@ -10,6 +10,7 @@ from ..aggregation.routing import Warn
 from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
 from ..resources.data import DataService
+from ..resources.operations import OperationService
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
@@ -42,6 +43,7 @@ class GatewayContext:
     identity: GatewayIdentity
     federation: Federation
     data: DataService
+    operations: OperationService
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

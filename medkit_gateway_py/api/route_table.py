@@ -86,28 +86,36 @@ ROWS: tuple[Row, ...] = (
     *each(
         ALL,
         "Operations",
-        Row("GET", "/operations", "list<K>Operations", "Operations of one <k>", "OperationList", query=("partial",)),
+        Row(
+            "GET", "/operations", "list<K>Operations", "Operations of one <k>", "OperationList",
+            serve="listOperations", query=("partial",),
+        ),
         Row(
             "GET", "/operations/{operation_id}/executions/{execution_id}", "get<K>Execution",
-            "One execution of one <k>", "OperationExecution",
+            "One execution of one <k>", "OperationExecution", serve="getExecution",
         ),
         Row(
             "PUT", "/operations/{operation_id}/executions/{execution_id}", "update<K>Execution",
             "Control an execution of one <k>", "ExecutionCreateAsync", 202, "ExecutionUpdateRequest",
+            serve="controlExecution",
         ),
         Row(
             "DELETE", "/operations/{operation_id}/executions/{execution_id}", "cancel<K>Execution",
-            "Cancel an execution of one <k>", status=204,
+            "Cancel an execution of one <k>", status=204, serve="cancelExecution",
         ),
         Row(
             "GET", "/operations/{operation_id}/executions", "list<K>Executions", "Executions of one <k>",
-            "OperationExecutionList",
+            "OperationExecutionList", serve="listExecutions",
         ),
         Row(
             "POST", "/operations/{operation_id}/executions", "execute<K>Operation", "Start an operation of one <k>",
-            "OperationExecutionResult", body="ExecutionCreateRequest", also=((202, "ExecutionCreateAsync"),),
+            "OperationExecutionResult", body="ExecutionCreateRequest", serve="startExecution",
+            also=((202, "ExecutionCreateAsync"),),
         ),
-        Row("GET", "/operations/{operation_id}", "get<K>Operation", "One operation of one <k>", "OperationDetail"),
+        Row(
+            "GET", "/operations/{operation_id}", "get<K>Operation", "One operation of one <k>", "OperationDetail",
+            serve="getOperation",
+        ),
     ),
     *each(
         ALL,

@@ -96,7 +96,7 @@ class GatewayConfig:
     )  # fmt: skip
     service_call_timeout_sec: int = parameter(
         10, "How long a service call or an action goal may take to be answered, in seconds.",
-        minimum=1, maximum=3600, on_bad="clamp", status="later",
+        minimum=1, maximum=3600, on_bad="clamp",
     )  # fmt: skip
     discovery: Discovery = group(Discovery)
     entity_cache: EntityCache = group(EntityCache)

@@ -25,12 +25,16 @@ from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, local_tree
 from medkit_gateway_py.entities.model import App, Area, Component, Function, GraphNode, TopicUse
 from medkit_gateway_py.entities.tree import EntityTree
-from medkit_gateway_py.errors import ColdWaitCapExceeded
+from medkit_gateway_py.errors import ActionRejected, ColdWaitCapExceeded, GatewayError, ServiceCallFailed
 from medkit_gateway_py.parameters import GatewayConfig, check
 from medkit_gateway_py.resources.data import DataService
+from medkit_gateway_py.resources.executions import ExecutionHistory
+from medkit_gateway_py.resources.operations import OperationService
 
 OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
 NUMBER = "std_msgs/msg/Float32"
+TRIGGER = "std_srvs/srv/Trigger"
+FIBONACCI = "test_msgs/action/Fibonacci"
 ROSOUT = TopicUse("/rosout", "rcl_interfaces/msg/Log", "publish")
 
 
@@ -138,6 +142,61 @@ class Topics:
         self.published.append((topic, type_name, payload))
 
 
+class FakeGoal:
+    """A goal whose states are set by the test."""
+
+    def __init__(self, number: int, action: str, type_name: str, payload: object) -> None:
+        self.id = f"{number:032x}"
+        self.action, self.type, self.payload = action, type_name, payload
+        self.state, self.lost, self.heard_at = "executing", False, 0.0
+        self.feedback: dict[str, Any] | None = None
+        self.ended = asyncio.Event()
+
+
+@dataclass
+class Operations:
+    """Services and action servers that answer at once, or with `error`; what they were asked is kept."""
+
+    calls: list[tuple[str, str, object]] = field(default_factory=list)
+    goals: list[FakeGoal] = field(default_factory=list)
+    cancelled: list[tuple[str, str]] = field(default_factory=list)
+    error: GatewayError | None = None
+
+    async def call(self, service: str, type_name: str, payload: object, timeout_s: float) -> dict[str, Any]:
+        if not isinstance(payload, dict):
+            raise ServiceCallFailed("Service call failed", details="expected an object")
+        self._fail()
+        self.calls.append((service, type_name, payload))
+        return {"success": True, "message": service}
+
+    async def send(self, action: str, type_name: str, payload: object, timeout_s: float) -> FakeGoal:
+        self._fail()
+        if payload == {"order": -1}:
+            raise ActionRejected("Goal rejected")
+        self.goals.append(FakeGoal(len(self.goals) + 1, action, type_name, payload))
+        return self.goals[-1]
+
+    async def result(self, goal: FakeGoal, timeout_s: float) -> dict[str, Any]:
+        return {"sequence": [0, 1]}
+
+    async def cancel(self, goal: FakeGoal, timeout_s: float, verb: str = "Cancel") -> None:
+        self._fail()
+        self.cancelled.append((goal.id, verb))
+
+    def release(self, goal: FakeGoal) -> None:
+        """Nothing is kept for it."""
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def operation_info(type_name: str) -> dict[str, Any] | None:
+    """Schemas of one service type and one action type."""
+    parts = {TRIGGER: ("request", "response"), FIBONACCI: ("goal", "result", "feedback")}.get(type_name)
+    return None if parts is None else {part: {"type": "object", "properties": {}} for part in parts}
+
+
 def node(name: str, namespace: str = "/", *topics: str) -> GraphNode:
     """A node that publishes these topics, and /rosout as every node does."""
     uses = (*(TopicUse(topic, NUMBER, "publish") for topic in topics), ROSOUT)
@@ -209,6 +268,7 @@ def manifest_tree() -> EntityTree:
 def gateway(
     tree: FederatedTree | None = None,
     topics: Topics | None = None,
+    operations: Operations | None = None,
     *,
     enabled: bool = False,
     peers: Sequence[PeerStatus] = (),
@@ -221,11 +281,15 @@ def gateway(
     assert not [finding for finding in checked.findings if finding.fatal], checked.findings
     config: GatewayConfig = checked.config
     topics = topics or Topics()
+    operations = operations or Operations()
     return GatewayContext(
         config=config,
         identity=OWN,
         federation=Federation(config, tree or merged(manifest_tree()), enabled, peers, warnings),
         data=DataService(topics, topics, 1.0),
+        operations=OperationService(
+            operations, ExecutionHistory(operations, 1.0, clock=lambda: 0.0), operation_info, 1.0
+        ),
         **more,
     )
 

@@ -12,9 +12,10 @@ import threading
 from typing import Any
 
 import rclpy
-from rclpy.action import ActionServer
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.task import Future
 
 from medkit_gateway_py.ros import messages
 from medkit_gateway_py.ros.graph import scan
@@ -37,6 +38,7 @@ class World:
         self._timers: dict[tuple[str, str], Any] = {}
         self._received: dict[str, list[Any]] = {}
         self._servers: list[Any] = []
+        self._calls: dict[str, int] = {}
 
     def add_node(self, name: str, namespace: str = "/") -> str:
         node = rclpy.create_node(name, namespace=namespace)
@@ -85,11 +87,57 @@ class World:
     def received(self, topic: str) -> list[Any]:
         return self._received.get(topic, [])
 
-    def serve(self, fqn: str, name: str, type: str) -> None:
-        self._nodes[fqn].create_service(messages.load(type), name, lambda request, response: response)
+    def serve(self, fqn: str, name: str, type: str, hang: bool = False) -> None:
+        """A service; a `message` in its response says how often it was called. One that hangs never answers."""
+        self._calls[name] = 0
 
-    def act(self, fqn: str, name: str, type: str) -> None:
-        self._servers.append(ActionServer(self._nodes[fqn], messages.load(type), name, lambda goal: None))
+        async def answer(request: Any, response: Any) -> Any:
+            self._calls[name] += 1
+            if hang:
+                await Future(executor=self.executor)
+            if hasattr(response, "message"):
+                response.message = str(self._calls[name])
+            return response
+
+        self._nodes[fqn].create_service(messages.load(type), name, answer)
+
+    def calls(self, name: str) -> int:
+        return self._calls[name]
+
+    def act(self, fqn: str, name: str, type: str, period_s: float = 0.05) -> None:
+        """An action server that counts: one Fibonacci number a period; rejects a negative order."""
+        node, action = self._nodes[fqn], messages.load(type)
+
+        async def execute(goal: Any) -> Any:
+            sequence = [0, 1]
+            while len(sequence) < goal.request.order:
+                if goal.is_cancel_requested:
+                    goal.canceled()
+                    return action.Result(sequence=sequence)
+                sequence.append(sequence[-1] + sequence[-2])
+                goal.publish_feedback(action.Feedback(sequence=sequence))
+                await self._pause(node, period_s)
+            goal.succeed()
+            return action.Result(sequence=sequence)
+
+        self._servers.append(
+            ActionServer(
+                node,
+                action,
+                name,
+                execute,
+                goal_callback=lambda goal: GoalResponse.REJECT if goal.order < 0 else GoalResponse.ACCEPT,
+                cancel_callback=lambda goal: (
+                    CancelResponse.REJECT if goal.request.order == 1000 else CancelResponse.ACCEPT
+                ),
+            )
+        )
+
+    async def _pause(self, node: Any, period_s: float) -> None:
+        future = Future(executor=self.executor)
+        timer = node.create_timer(period_s, lambda: future.done() or future.set_result(None))
+        await future
+        node.destroy_timer(timer)
 
     def scan(self, fqn: str) -> dict[str, str]:
         """Graph keys as this process sees them, by FQN."""

@@ -109,13 +109,17 @@ class Nodes:
         """The messages that came to the subscriptions of `topic`, as JSON."""
         return list(self._ask(do="received", topic=topic))
 
-    def serve(self, fqn: str, name: str, type: str) -> None:
-        """A service that answers with an empty response."""
-        self._ask(do="serve", fqn=fqn, name=name, type=type)
+    def serve(self, fqn: str, name: str, type: str, *, hang: bool = False) -> None:
+        """A service that answers at once, or never; a `message` in its response counts its calls."""
+        self._ask(do="serve", fqn=fqn, name=name, type=type, hang=hang)
 
-    def act(self, fqn: str, name: str, type: str) -> None:
-        """An action server."""
-        self._ask(do="act", fqn=fqn, name=name, type=type)
+    def calls(self, name: str) -> int:
+        """How often a service was called."""
+        return int(self._ask(do="calls", name=name))
+
+    def act(self, fqn: str, name: str, type: str, *, period_s: float = 0.05) -> None:
+        """An action server for Fibonacci; a number each period, a negative order is rejected, 1000 not cancelled."""
+        self._ask(do="act", fqn=fqn, name=name, type=type, period_s=period_s)
 
     def scan(self, fqn: str) -> dict[str, str]:
         """Graph keys by FQN, as that node's process sees them."""

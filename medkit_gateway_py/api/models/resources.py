@@ -149,12 +149,14 @@ class XMedkitExecution(Model):
 
 
 class OperationExecution(Model):
-    """The state of an action."""
+    """The state of an action; `parameters` are its result, before that its last feedback."""
 
     status: Literal["pending", "running", "completed", "failed"]
     capability: str | None = None
     parameters: Any = None
     result: Any = None
+    last_feedback: Any = None
+    error: str | None = None
     x_medkit: XMedkitExecution | None = alias("x-medkit")
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ...aggregation.fan_out import qualify_duplicates
 from ...aggregation.routing import Away, Local, Shared
@@ -49,16 +49,32 @@ class Target:
 
 
 class PassOn(Response):
-    """Answers by sending the request through the whole application again, to another path."""
+    """Answers by sending the request through the whole application again, to another path.
 
-    def __init__(self, path: str) -> None:
+    `body` is that of the request when it has been read already; None when it has not.
+    """
+
+    def __init__(self, path: str, body: bytes | None = None) -> None:
         super().__init__()
         self._path = path
+        self._read = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The body of the request must not have been read yet."""
+        """Start over."""
         scope = {**scope, "path": self._path, "raw_path": quote(self._path).encode(), "path_params": {}}
-        await scope["app"].state.entry(scope, receive, send)
+        await scope["app"].state.entry(scope, self._again(receive), send)
+
+    def _again(self, receive: Receive) -> Receive:
+        unread = self._read
+
+        async def again() -> Message:
+            nonlocal unread
+            if unread is None:
+                return await receive()
+            body, unread = unread, None
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return again
 
 
 def list_data(rooms: Rooms, row: Row) -> Handler:
