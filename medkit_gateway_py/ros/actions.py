@@ -174,6 +174,8 @@ class ActionCaller:
         except NotSent as error:
             raise ActionFailed(f"{verb} failed", details=str(error)) from error
         code = int(response.return_code)
+        if not code and goal.id not in {_hex(info.goal_id) for info in response.goals_canceling}:
+            code = 1  # what a refusal by rclpy's own server looks like: no error, and nothing cancelled
         if code:
             message = _REFUSALS.get(code, "{} request rejected").format(verb)
             raise ActionRejected(message, return_code=code)
@@ -237,14 +239,19 @@ class _Watch:
 
     def _status_came(self, message: Any) -> None:
         for status in message.status_list:
-            goal = self.goals.get(bytes(status.goal_info.goal_id.uuid).hex())
+            goal = self.goals.get(_hex(status.goal_info.goal_id))
             if goal is not None:
                 goal.take_status(status.status)
 
     def _feedback_came(self, message: Any) -> None:
-        goal = self.goals.get(bytes(message.goal_id.uuid).hex())
+        goal = self.goals.get(_hex(message.goal_id))
         if goal is not None:
             goal.take_feedback(message.feedback)
+
+
+def _hex(goal_id: Any) -> str:
+    """The 32 hex digits of a unique_identifier_msgs/msg/UUID."""
+    return bytes(goal_id.uuid).hex()
 
 
 def _failed(error: Exception) -> ActionFailed:

@@ -13,6 +13,7 @@ from typing import Any
 
 import rclpy
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.task import Future
@@ -99,7 +100,9 @@ class World:
                 response.message = str(self._calls[name])
             return response
 
-        self._nodes[fqn].create_service(messages.load(type), name, answer)
+        # A group of its own: in the node's, a call that hangs would hold up all others.
+        group = ReentrantCallbackGroup()
+        self._nodes[fqn].create_service(messages.load(type), name, answer, callback_group=group)
 
     def calls(self, name: str) -> int:
         return self._calls[name]
