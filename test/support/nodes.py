@@ -12,8 +12,10 @@ import threading
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 
 from medkit_gateway_py.ros import messages
@@ -84,6 +86,14 @@ class World:
 
     def received(self, topic: str) -> list[Any]:
         return self._received.get(topic, [])
+
+    def declare(self, fqn: str, name: str, value: Any, description: str = "", read_only: bool = False) -> None:
+        descriptor = ParameterDescriptor(description=description, read_only=read_only)
+        self._nodes[fqn].declare_parameter(name, value, descriptor)
+
+    def declare_empty(self, fqn: str, name: str, type: str) -> None:
+        """A parameter of a type without a value."""
+        self._nodes[fqn].declare_parameter(name, Parameter.Type[type.upper()])
 
     def serve(self, fqn: str, name: str, type: str) -> None:
         self._nodes[fqn].create_service(messages.load(type), name, lambda request, response: response)

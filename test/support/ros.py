@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -108,6 +109,22 @@ class Nodes:
     def received(self, topic: str) -> list[Any]:
         """The messages that came to the subscriptions of `topic`, as JSON."""
         return list(self._ask(do="received", topic=topic))
+
+    def declare(self, fqn: str, name: str, value: Any, *, description: str = "", read_only: bool = False) -> None:
+        """Declare a parameter."""
+        self._ask(do="declare", fqn=fqn, name=name, value=value, description=description, read_only=read_only)
+
+    def declare_empty(self, fqn: str, name: str, type: str) -> None:
+        """Declare a parameter of a type (`string`, `integer`, ...) without a value."""
+        self._ask(do="declare_empty", fqn=fqn, name=name, type=type)
+
+    def freeze(self) -> None:
+        """Stop the process: its nodes stay in the graph and answer nothing."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._child.send_signal(signal.SIGCONT)
 
     def serve(self, fqn: str, name: str, type: str) -> None:
         """A service that answers with an empty response."""
