@@ -28,8 +28,10 @@ from .discovery.local import LocalDiscovery
 from .discovery.provider import ProviderContext
 from .entities.layers import LayerOptions
 from .parameters import GatewayConfig
+from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .ros.bridge import RosBridge
+from .ros.node_parameters import NodeParameters
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
 from .state import StateStore
@@ -106,6 +108,9 @@ class HttpThread:
         )
         reader = TopicReader(self._bridge, config.data_provider)
         writer = TopicWriter(self._bridge)
+        parameters = NodeParameters(
+            self._bridge, config.parameter_service_timeout_sec, config.parameter_service_negative_cache_sec
+        )
         federation = Federation(config, identity, self._state)
         runtime = config.discovery.runtime
         discovery = LocalDiscovery(
@@ -119,6 +124,7 @@ class HttpThread:
             identity=identity,
             federation=federation,
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
+            configurations=ConfigurationService(parameters),
             health_blocks=lambda: self._health_blocks(reader, discovery),
             warnings=self._warnings,
         )
@@ -144,7 +150,7 @@ class HttpThread:
             await self._serve_until_stopped(server, listener)
         finally:
             listener.close()
-            for close in (discovery.stop, federation.stop, reader.stop, writer.stop):
+            for close in (discovery.stop, federation.stop, reader.stop, writer.stop, parameters.stop):
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
                 if scope.cancelled_caught:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..aggregation.routing import Warn
 from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
+from ..resources.configurations import ConfigurationService
 from ..resources.data import DataService
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class GatewayContext:
     identity: GatewayIdentity
     federation: Federation
     data: DataService
+    configurations: ConfigurationService
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

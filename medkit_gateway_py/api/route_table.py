@@ -112,22 +112,25 @@ ROWS: tuple[Row, ...] = (
     *each(
         ALL,
         "Configuration",
-        Row("GET", "/configurations", "list<K>Configurations", "Parameters of one <k>", "ConfigurationList"),
+        Row(
+            "GET", "/configurations", "list<K>Configurations", "Parameters of one <k>", "ConfigurationList",
+            serve="listConfigurations", query=("partial",),
+        ),
         Row(
             "DELETE", "/configurations", "deleteAll<K>Configurations", "Reset all parameters of one <k>", status=204,
-            also=((207, "ConfigurationDeleteMultiStatus"),),
+            also=((207, "ConfigurationDeleteMultiStatus"),), serve="resetConfigurations",
         ),
         Row(
             "GET", "/configurations/{config_id}", "get<K>Configuration", "One parameter of one <k>",
-            "ConfigurationReadValue",
+            "ConfigurationReadValue", serve="readConfiguration",
         ),
         Row(
             "PUT", "/configurations/{config_id}", "set<K>Configuration", "Set a parameter of one <k>",
-            "ConfigurationReadValue", body="ConfigurationWriteRequest",
+            "ConfigurationReadValue", body="ConfigurationWriteRequest", serve="writeConfiguration",
         ),
         Row(
             "DELETE", "/configurations/{config_id}", "delete<K>Configuration", "Reset a parameter of one <k>",
-            status=204,
+            status=204, serve="resetConfiguration",
         ),
     ),
     *each(

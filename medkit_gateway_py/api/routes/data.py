@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ...aggregation.fan_out import qualify_duplicates
 from ...aggregation.routing import Away, Local, Shared
@@ -49,16 +49,27 @@ class Target:
 
 
 class PassOn(Response):
-    """Answers by sending the request through the whole application again, to another path."""
+    """Answers by sending the request through the whole application again, to another path.
 
-    def __init__(self, path: str) -> None:
+    `body`: that of the request where it has been read already.
+    """
+
+    def __init__(self, path: str, body: bytes | None = None) -> None:
         super().__init__()
         self._path = path
+        self._read = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The body of the request must not have been read yet."""
+        """Start over."""
+        unread = [] if self._read is None else [self._read]
+
+        async def again() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            return await receive()
+
         scope = {**scope, "path": self._path, "raw_path": quote(self._path).encode(), "path_params": {}}
-        await scope["app"].state.entry(scope, receive, send)
+        await scope["app"].state.entry(scope, again, send)
 
 
 def list_data(rooms: Rooms, row: Row) -> Handler:
