@@ -30,8 +30,10 @@ from .entities.layers import LayerOptions
 from .parameters import GatewayConfig
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
+from .resources.logs import LogLine, LogStore
 from .ros.bridge import RosBridge
 from .ros.node_parameters import NodeParameters
+from .ros.rosout import Rosout
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
 from .state import StateStore
@@ -111,6 +113,8 @@ class HttpThread:
         parameters = NodeParameters(
             self._bridge, config.parameter_service_timeout_sec, config.parameter_service_negative_cache_sec
         )
+        logs = LogStore(config.logs.buffer_size)
+        rosout = Rosout(self._bridge, lambda *line: logs.add(LogLine(*line)))
         federation = Federation(config, identity, self._state)
         runtime = config.discovery.runtime
         discovery = LocalDiscovery(
@@ -125,6 +129,7 @@ class HttpThread:
             federation=federation,
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
             configurations=ConfigurationService(parameters),
+            logs=logs,
             health_blocks=lambda: self._health_blocks(reader, discovery),
             warnings=self._warnings,
         )
@@ -144,13 +149,14 @@ class HttpThread:
         )
         try:
             # Our own nodes get their ids before any peer's.
+            await rosout.start()
             await discovery.start()
             await federation.start()
             self._summary(discovery, federation, listener)
             await self._serve_until_stopped(server, listener)
         finally:
             listener.close()
-            for close in (discovery.stop, federation.stop, reader.stop, writer.stop, parameters.stop):
+            for close in (discovery.stop, federation.stop, reader.stop, writer.stop, parameters.stop, rosout.stop):
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
                 if scope.cancelled_caught:

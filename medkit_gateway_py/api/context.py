@@ -11,6 +11,7 @@ from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
 from ..resources.configurations import ConfigurationService
 from ..resources.data import DataService
+from ..resources.logs import LogStore
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
@@ -44,6 +45,7 @@ class GatewayContext:
     federation: Federation
     data: DataService
     configurations: ConfigurationService
+    logs: LogStore
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

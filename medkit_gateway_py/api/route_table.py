@@ -136,12 +136,18 @@ ROWS: tuple[Row, ...] = (
     *each(
         ALL,
         "Logs",
-        Row("GET", "/logs/configuration", "get<K>LogConfiguration", "Log settings of one <k>", "LogConfiguration"),
+        Row(
+            "GET", "/logs/configuration", "get<K>LogConfiguration", "Log settings of one <k>", "LogConfiguration",
+            serve="readLogSettings",
+        ),
         Row(
             "PUT", "/logs/configuration", "set<K>LogConfiguration", "Change log settings of one <k>", status=204,
-            body="LogConfiguration",
+            body="LogConfiguration", serve="writeLogSettings",
         ),
-        Row("GET", "/logs", "list<K>Logs", "Log lines of one <k>", "LogEntryList", query=("severity", "context")),
+        Row(
+            "GET", "/logs", "list<K>Logs", "Log lines of one <k>", "LogEntryList", serve="listLogs",
+            query=("severity", "context", "partial"),
+        ),
     ),
     *each(
         ALL,

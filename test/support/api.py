@@ -29,6 +29,7 @@ from medkit_gateway_py.errors import ColdWaitCapExceeded
 from medkit_gateway_py.parameters import GatewayConfig, check
 from medkit_gateway_py.resources.configurations import ConfigurationService
 from medkit_gateway_py.resources.data import DataService
+from medkit_gateway_py.resources.logs import LogStore
 from medkit_gateway_py.ros.parameter_values import Parameter, UnknownParameter, Value
 
 OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
@@ -251,6 +252,7 @@ def gateway(
     warnings: Sequence[Warn] = (),
     parameters: Mapping[str, object] | None = None,
     nodes: Parameters | None = None,
+    logs: LogStore | None = None,
     **more: Any,
 ) -> GatewayContext:
     """A context over one tree; `parameters` are the gateway's own by name, `nodes` has those of nodes."""
@@ -264,6 +266,7 @@ def gateway(
         federation=Federation(config, tree or merged(manifest_tree()), enabled, peers, warnings),
         data=DataService(topics, topics, 1.0),
         configurations=ConfigurationService(nodes or Parameters()),
+        logs=logs or LogStore(config.logs.buffer_size),
         **more,
     )
 

@@ -95,6 +95,16 @@ class World:
         """A parameter of a type without a value."""
         self._nodes[fqn].declare_parameter(name, Parameter.Type[type.upper()])
 
+    def log(self, fqn: str, severity: str, message: str) -> None:
+        # A call site each: rclpy refuses one that changes its severity.
+        logger = self._nodes[fqn].get_logger()
+        if severity == "info":
+            logger.info(message)
+        elif severity == "warning":
+            logger.warning(message)
+        else:
+            logger.error(message)
+
     def serve(self, fqn: str, name: str, type: str) -> None:
         self._nodes[fqn].create_service(messages.load(type), name, lambda request, response: response)
 

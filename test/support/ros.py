@@ -126,6 +126,10 @@ class Nodes:
         """Let it go on."""
         self._child.send_signal(signal.SIGCONT)
 
+    def log(self, fqn: str, severity: str, message: str) -> None:
+        """Log a line of severity info, warning or error."""
+        self._ask(do="log", fqn=fqn, severity=severity, message=message)
+
     def serve(self, fqn: str, name: str, type: str) -> None:
         """A service that answers with an empty response."""
         self._ask(do="serve", fqn=fqn, name=name, type=type)
