@@ -285,7 +285,10 @@ class _Remote:
             await asyncio.gather(*calls, return_exceptions=True)
 
     async def _call(self, function: Callable[[], Any], deadline: float) -> Any:
-        return await self._bridge.call(function, max(0.001, deadline - time.monotonic()))
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError  # a call takes no time at all, so that it would not notice
+        return await self._bridge.call(function, remaining_s)
 
     def _is_ready(self, service: str) -> bool:
         """In the ros thread. Raises NodeUnavailable at once for a node that is not in the graph."""

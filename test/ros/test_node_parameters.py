@@ -179,6 +179,21 @@ def test_a_node_that_is_not_there_is_told_at_once_and_not_held_against_it(bridge
     run(body())
 
 
+def test_a_service_that_never_becomes_ready_ends_at_the_deadline(
+    bridge: RosBridge, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        parameters = asking(bridge, timeout_s=0.3)
+        assert await parameters.read(target, "an_int")
+        for client in parameters._remotes[target]._clients.values():
+            monkeypatch.setattr(client, "service_is_ready", lambda: False)
+        with pytest.raises(NodeUnavailable, match="did not answer"):
+            await parameters.read(target, "an_int")
+        await parameters.stop()
+
+    run(body(), within=10.0)
+
+
 def test_a_silent_node_costs_one_timeout_and_is_then_left_alone(bridge: RosBridge, nodes: Nodes, target: str) -> None:
     with Nodes() as others:
         silent = others.add_node("silent")
