@@ -31,7 +31,9 @@ from .parameters import GatewayConfig
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .resources.logs import LogLine, LogStore
+from .resources.status import StatusService
 from .ros.bridge import RosBridge
+from .ros.lifecycle import LifecycleStates
 from .ros.node_parameters import NodeParameters
 from .ros.rosout import Rosout
 from .ros.topic_writer import TopicWriter
@@ -130,6 +132,7 @@ class HttpThread:
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
             configurations=ConfigurationService(parameters),
             logs=logs,
+            status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
             health_blocks=lambda: self._health_blocks(reader, discovery),
             warnings=self._warnings,
         )

@@ -12,6 +12,7 @@ from ..parameters import GatewayConfig
 from ..resources.configurations import ConfigurationService
 from ..resources.data import DataService
 from ..resources.logs import LogStore
+from ..resources.status import StatusService
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
@@ -46,6 +47,7 @@ class GatewayContext:
     data: DataService
     configurations: ConfigurationService
     logs: LogStore
+    status: StatusService
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

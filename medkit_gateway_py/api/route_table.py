@@ -283,7 +283,10 @@ ROWS: tuple[Row, ...] = (
     *each(
         BUSY,
         "Lifecycle",
-        Row("GET", "/status", "get<K>Status", "Whether one <k> is ready", "LifecycleStatusResponse"),
+        Row(
+            "GET", "/status", "get<K>Status", "Whether one <k> is ready", "LifecycleStatusResponse",
+            serve="readStatus",
+        ),
         *(
             Row(
                 "PUT", f"/status/{action}", f"put<K>Status{action.title().replace('-', '')}",

@@ -198,7 +198,6 @@ def test_any_text_as_an_id_is_answered_with_a_clean_error(text: str) -> None:
     [
         ("GET", "/apps/temp_sensor/operations", "Not implemented in this version of the gateway"),
         ("GET", "/apps/temp_sensor/operations/a/b/executions/1", "Not implemented in this version of the gateway"),
-        ("GET", "/apps/temp_sensor/status", "Not implemented in this version of the gateway"),
         ("PUT", "/apps/temp_sensor/status/restart", "Lifecycle control not available for this entity"),
         ("GET", "/apps/ghost/locks", "Locking is not enabled on this gateway"),
         ("POST", "/components/ghost/locks", "Locking is not enabled on this gateway"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from medkit_gateway_py.parameters import GatewayConfig, check
 from medkit_gateway_py.resources.configurations import ConfigurationService
 from medkit_gateway_py.resources.data import DataService
 from medkit_gateway_py.resources.logs import LogStore
+from medkit_gateway_py.resources.status import StatusService
 from medkit_gateway_py.ros.parameter_values import Parameter, UnknownParameter, Value
 
 OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
@@ -175,6 +176,10 @@ class Parameters:
         return ""
 
 
+async def _no_state(fqn: str) -> str:
+    return ""
+
+
 def node(name: str, namespace: str = "/", *topics: str) -> GraphNode:
     """A node that publishes these topics, and /rosout as every node does."""
     uses = (*(TopicUse(topic, NUMBER, "publish") for topic in topics), ROSOUT)
@@ -253,6 +258,7 @@ def gateway(
     parameters: Mapping[str, object] | None = None,
     nodes: Parameters | None = None,
     logs: LogStore | None = None,
+    states: Callable[[str], Awaitable[str]] | None = None,
     **more: Any,
 ) -> GatewayContext:
     """A context over one tree; `parameters` are the gateway's own by name, `nodes` has those of nodes."""
@@ -267,6 +273,7 @@ def gateway(
         data=DataService(topics, topics, 1.0),
         configurations=ConfigurationService(nodes or Parameters()),
         logs=logs or LogStore(config.logs.buffer_size),
+        status=StatusService(states or _no_state),
         **more,
     )
 

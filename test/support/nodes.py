@@ -15,6 +15,7 @@ import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 
@@ -46,6 +47,16 @@ class World:
         self._nodes[fqn] = node
         self.executor.add_node(node)
         return str(fqn)
+
+    def add_lifecycle_node(self, name: str) -> str:
+        node = LifecycleNode(name)
+        self._nodes[node.get_fully_qualified_name()] = node
+        self.executor.add_node(node)
+        return str(node.get_fully_qualified_name())
+
+    def activate(self, fqn: str) -> None:
+        self._nodes[fqn].trigger_configure()
+        self._nodes[fqn].trigger_activate()
 
     def add_nodes(self, prefix: str, count: int) -> None:
         for number in range(count):

@@ -80,6 +80,14 @@ class Nodes:
         """A new node; its fully qualified name."""
         return str(self._ask(do="add_node", name=name, namespace=namespace))
 
+    def add_lifecycle_node(self, name: str) -> str:
+        """A lifecycle node, unconfigured; its fully qualified name."""
+        return str(self._ask(do="add_lifecycle_node", name=name))
+
+    def activate(self, fqn: str) -> None:
+        """Configure and activate a lifecycle node."""
+        self._ask(do="activate", fqn=fqn)
+
     def add_nodes(self, prefix: str, count: int) -> None:
         """Nodes `<prefix>0`, `<prefix>1`, ... in the root namespace."""
         self._ask(do="add_nodes", prefix=prefix, count=count)
