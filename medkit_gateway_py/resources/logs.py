@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from typing import Any
 
@@ -91,6 +91,8 @@ class LogStore:
 
     def add(self, line: LogLine) -> None:
         """Keep a line; from any thread."""
+        if len(line.message) > MAX_MESSAGE:
+            line = replace(line, message=line.message[:MAX_MESSAGE])
         with self._lock:
             ring = self._rings.get(line.logger)
             if ring is None:
@@ -155,6 +157,6 @@ def _item(number: int, line: LogLine) -> Json:
         "id": f"log_{number}",
         "timestamp": f"{moment}.{line.stamp_ns:09d}Z",
         "severity": SEVERITIES[_rank_of(line.level)],
-        "message": line.message[:MAX_MESSAGE],
+        "message": line.message,
         "context": context,
     }
