@@ -62,6 +62,17 @@ class Forbidden(GatewayError):
     code = "forbidden"
 
 
+class ParameterReadOnly(GatewayError):
+    """403: the node takes no other value for this parameter (API.md §6.4)."""
+
+    status = 403
+    code = "x-medkit-ros2-parameter-read-only"
+
+
+class ParameterAnswerUnusable(GatewayError):
+    """500: a node answered a question on its parameters with something that cannot be used."""
+
+
 class EntityNotFound(GatewayError):
     """404: no such entity."""
 
@@ -116,6 +127,13 @@ class ServiceUnavailable(GatewayError):
 
     status = 503
     code = "service-unavailable"
+
+
+class NodeNotAvailable(GatewayError):
+    """503: the parameter service of a node is missing or silent (API.md §6.2)."""
+
+    status = 503
+    code = "x-medkit-ros2-node-unavailable"
 
 
 class ColdWaitCapExceeded(GatewayError):

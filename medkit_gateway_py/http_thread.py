@@ -28,11 +28,17 @@ from .discovery.local import LocalDiscovery
 from .discovery.provider import ProviderContext
 from .entities.layers import LayerOptions
 from .parameters import GatewayConfig
+from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .resources.executions import ExecutionHistory
+from .resources.logs import LogLine, LogStore
 from .resources.operations import OperationService
+from .resources.status import StatusService
 from .ros.actions import ActionCaller
 from .ros.bridge import RosBridge
+from .ros.lifecycle import LifecycleStates
+from .ros.node_parameters import NodeParameters
+from .ros.rosout import Rosout
 from .ros.services import ServiceCaller, operation_info
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
@@ -113,6 +119,11 @@ class HttpThread:
         services = ServiceCaller(self._bridge)
         actions = ActionCaller(self._bridge, services)
         executions = ExecutionHistory(actions, config.service_call_timeout_sec)
+        parameters = NodeParameters(
+            self._bridge, config.parameter_service_timeout_sec, config.parameter_service_negative_cache_sec
+        )
+        logs = LogStore(config.logs.buffer_size)
+        rosout = Rosout(self._bridge, lambda *line: logs.add(LogLine(*line)))
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
         runtime = config.discovery.runtime
@@ -128,6 +139,9 @@ class HttpThread:
             federation=federation,
             data=DataService(reader, writer, config.topic_sample_timeout_sec),
             operations=OperationService(services, executions, operation_info, config.service_call_timeout_sec),
+            configurations=ConfigurationService(parameters),
+            logs=logs,
+            status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
             health_blocks=lambda: self._health_blocks(reader, discovery),
             warnings=self._warnings,
         )
@@ -147,13 +161,17 @@ class HttpThread:
         )
         try:
             # Our own nodes get their ids before any peer's.
+            await rosout.start()
             await discovery.start()
             await federation.start()
             self._summary(discovery, federation, listener)
             await self._serve_until_stopped(server, listener)
         finally:
             listener.close()
-            for close in (discovery.stop, federation.stop, executions.stop, services.stop, reader.stop, writer.stop):
+            for close in (
+                discovery.stop, federation.stop, executions.stop, services.stop, reader.stop, writer.stop,
+                parameters.stop, rosout.stop,
+            ):  # fmt: skip
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
                 if scope.cancelled_caught:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..aggregation.routing import Warn
 from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
+from ..resources.configurations import ConfigurationService
 from ..resources.data import DataService
+from ..resources.logs import LogStore
 from ..resources.operations import OperationService
+from ..resources.status import StatusService
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
@@ -44,6 +47,9 @@ class GatewayContext:
     federation: Federation
     data: DataService
     operations: OperationService
+    configurations: ConfigurationService
+    logs: LogStore
+    status: StatusService
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

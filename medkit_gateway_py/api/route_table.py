@@ -120,33 +120,42 @@ ROWS: tuple[Row, ...] = (
     *each(
         ALL,
         "Configuration",
-        Row("GET", "/configurations", "list<K>Configurations", "Parameters of one <k>", "ConfigurationList"),
+        Row(
+            "GET", "/configurations", "list<K>Configurations", "Parameters of one <k>", "ConfigurationList",
+            serve="listConfigurations", query=("partial",),
+        ),
         Row(
             "DELETE", "/configurations", "deleteAll<K>Configurations", "Reset all parameters of one <k>", status=204,
-            also=((207, "ConfigurationDeleteMultiStatus"),),
+            also=((207, "ConfigurationDeleteMultiStatus"),), serve="resetConfigurations",
         ),
         Row(
             "GET", "/configurations/{config_id}", "get<K>Configuration", "One parameter of one <k>",
-            "ConfigurationReadValue",
+            "ConfigurationReadValue", serve="readConfiguration",
         ),
         Row(
             "PUT", "/configurations/{config_id}", "set<K>Configuration", "Set a parameter of one <k>",
-            "ConfigurationReadValue", body="ConfigurationWriteRequest",
+            "ConfigurationReadValue", body="ConfigurationWriteRequest", serve="writeConfiguration",
         ),
         Row(
             "DELETE", "/configurations/{config_id}", "delete<K>Configuration", "Reset a parameter of one <k>",
-            status=204,
+            status=204, serve="resetConfiguration",
         ),
     ),
     *each(
         ALL,
         "Logs",
-        Row("GET", "/logs/configuration", "get<K>LogConfiguration", "Log settings of one <k>", "LogConfiguration"),
+        Row(
+            "GET", "/logs/configuration", "get<K>LogConfiguration", "Log settings of one <k>", "LogConfiguration",
+            serve="readLogSettings",
+        ),
         Row(
             "PUT", "/logs/configuration", "set<K>LogConfiguration", "Change log settings of one <k>", status=204,
-            body="LogConfiguration",
+            body="LogConfiguration", serve="writeLogSettings",
         ),
-        Row("GET", "/logs", "list<K>Logs", "Log lines of one <k>", "LogEntryList", query=("severity", "context")),
+        Row(
+            "GET", "/logs", "list<K>Logs", "Log lines of one <k>", "LogEntryList", serve="listLogs",
+            query=("severity", "context", "partial"),
+        ),
     ),
     *each(
         ALL,
@@ -282,7 +291,10 @@ ROWS: tuple[Row, ...] = (
     *each(
         BUSY,
         "Lifecycle",
-        Row("GET", "/status", "get<K>Status", "Whether one <k> is ready", "LifecycleStatusResponse"),
+        Row(
+            "GET", "/status", "get<K>Status", "Whether one <k> is ready", "LifecycleStatusResponse",
+            serve="readStatus",
+        ),
         *(
             Row(
                 "PUT", f"/status/{action}", f"put<K>Status{action.title().replace('-', '')}",

@@ -88,11 +88,11 @@ class GatewayConfig:
     )
     parameter_service_timeout_sec: float = parameter(
         2.0, "How long a node's parameter service may take, in seconds.",
-        minimum=0.1, maximum=10.0, on_bad="refuse", status="later",
+        minimum=0.1, maximum=10.0, on_bad="refuse",
     )  # fmt: skip
     parameter_service_negative_cache_sec: float = parameter(
         60.0, "How long a node whose parameter service did not answer is not asked again, in seconds; 0: always asked.",
-        minimum=0.0, maximum=3600.0, on_bad="refuse", status="later",
+        minimum=0.0, maximum=3600.0, on_bad="refuse",
     )  # fmt: skip
     service_call_timeout_sec: int = parameter(
         10, "How long a service call or an action goal may take to be answered, in seconds.",

@@ -218,7 +218,8 @@ class Logs:
     """Log lines of the nodes."""
 
     buffer_size: int = parameter(
-        200, "Log lines kept per node.", minimum=1, maximum=100000, on_bad="clamp", status=LATER
+        200, "Log lines kept per logger, of at most ten times as many loggers.",
+        minimum=1, maximum=100000, on_bad="clamp",
     )  # fmt: skip
 
 

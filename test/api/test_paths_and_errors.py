@@ -196,10 +196,6 @@ def test_any_text_as_an_id_is_answered_with_a_clean_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "message"),
     [
-        ("GET", "/apps/temp_sensor/configurations", "Not implemented in this version of the gateway"),
-        ("GET", "/apps/temp_sensor/configurations/a/b", "Not implemented in this version of the gateway"),
-        ("GET", "/components/ecu/logs", "Not implemented in this version of the gateway"),
-        ("GET", "/apps/temp_sensor/status", "Not implemented in this version of the gateway"),
         ("PUT", "/apps/temp_sensor/status/restart", "Lifecycle control not available for this entity"),
         ("GET", "/apps/ghost/locks", "Locking is not enabled on this gateway"),
         ("POST", "/components/ghost/locks", "Locking is not enabled on this gateway"),

@@ -332,7 +332,9 @@ def test_root_tells_what_works_and_nothing_more(monkeypatch: pytest.MonkeyPatch)
     body = Pair(monkeypatch).a.get("/").json()
     assert (body["name"], body["api_base"], body["version"]) == ("ROS 2 Medkit Gateway", "/api/v1", "0.1.0")
     served = {name for name, flag in body["capabilities"].items() if flag}
-    assert served == {"discovery", "data_access", "operations", "async_actions", "faults", "aggregation"}
+    assert served == {
+        "discovery", "data_access", "operations", "async_actions", "configurations", "faults", "logs", "aggregation"
+    }  # fmt: skip
     assert body["server_name"] == "gateway_a"
     assert "auth" not in body
     assert "tls" not in body

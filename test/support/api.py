@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +27,13 @@ from medkit_gateway_py.entities.model import App, Area, Component, Function, Gra
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.errors import ActionRejected, ColdWaitCapExceeded, GatewayError, ServiceCallFailed
 from medkit_gateway_py.parameters import GatewayConfig, check
+from medkit_gateway_py.resources.configurations import ConfigurationService
 from medkit_gateway_py.resources.data import DataService
 from medkit_gateway_py.resources.executions import ExecutionHistory
+from medkit_gateway_py.resources.logs import LogStore
 from medkit_gateway_py.resources.operations import OperationService
+from medkit_gateway_py.resources.status import StatusService
+from medkit_gateway_py.ros.parameter_values import Parameter, UnknownParameter, Value
 
 OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
 NUMBER = "std_msgs/msg/Float32"
@@ -197,6 +201,44 @@ def operation_info(type_name: str) -> dict[str, Any] | None:
     return None if parts is None else {part: {"type": "object", "properties": {}} for part in parts}
 
 
+@dataclass
+class Parameters:
+    """Parameters by node instead of services: FQN to name to parameter. `errors` by FQN are raised."""
+
+    nodes: dict[str, dict[str, Parameter]] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+
+    async def read_all(self, fqn: str, within_s: float | None = None) -> list[Parameter]:
+        await asyncio.sleep(0)
+        if fqn in self.errors:
+            raise self.errors[fqn]
+        return [one for _, one in sorted(self.nodes.get(fqn, {}).items())]
+
+    async def read(self, fqn: str, name: str) -> Parameter:
+        found = {one.name: one for one in await self.read_all(fqn)}
+        if name not in found:
+            raise UnknownParameter(f"{fqn} has no parameter {name}")
+        return found[name]
+
+    async def write(self, fqn: str, values: Sequence[tuple[str, Value]]) -> list[str]:
+        return [self._write(fqn, name, value) for name, value in values]
+
+    def _write(self, fqn: str, name: str, value: Value) -> str:
+        current = self.nodes[fqn].get(name)
+        if current is None:
+            return f"{name} is not declared"
+        if current.read_only:
+            return f"{name} is read-only"
+        if current.value.type != value.type:
+            return f"{name} is a {current.value.type}, not a {value.type}"
+        self.nodes[fqn][name] = dataclasses.replace(current, value=value)
+        return ""
+
+
+async def _no_state(fqn: str) -> str:
+    return ""
+
+
 def node(name: str, namespace: str = "/", *topics: str) -> GraphNode:
     """A node that publishes these topics, and /rosout as every node does."""
     uses = (*(TopicUse(topic, NUMBER, "publish") for topic in topics), ROSOUT)
@@ -274,9 +316,12 @@ def gateway(
     peers: Sequence[PeerStatus] = (),
     warnings: Sequence[Warn] = (),
     parameters: Mapping[str, object] | None = None,
+    nodes: Parameters | None = None,
+    logs: LogStore | None = None,
+    states: Callable[[str], Awaitable[str]] | None = None,
     **more: Any,
 ) -> GatewayContext:
-    """A context over one tree; `parameters` are ROS parameters by name."""
+    """A context over one tree; `parameters` are the gateway's own by name, `nodes` has those of nodes."""
     checked = check(parameters or {})
     assert not [finding for finding in checked.findings if finding.fatal], checked.findings
     config: GatewayConfig = checked.config
@@ -290,6 +335,9 @@ def gateway(
         operations=OperationService(
             operations, ExecutionHistory(operations, 1.0, clock=lambda: 0.0), operation_info, 1.0
         ),
+        configurations=ConfigurationService(nodes or Parameters()),
+        logs=logs or LogStore(config.logs.buffer_size),
+        status=StatusService(states or _no_state),
         **more,
     )
 

@@ -12,9 +12,12 @@ import threading
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.task import Future
 
@@ -47,6 +50,16 @@ class World:
         self._nodes[fqn] = node
         self.executor.add_node(node)
         return str(fqn)
+
+    def add_lifecycle_node(self, name: str) -> str:
+        node = LifecycleNode(name)
+        self._nodes[node.get_fully_qualified_name()] = node
+        self.executor.add_node(node)
+        return str(node.get_fully_qualified_name())
+
+    def activate(self, fqn: str) -> None:
+        self._nodes[fqn].trigger_configure()
+        self._nodes[fqn].trigger_activate()
 
     def add_nodes(self, prefix: str, count: int) -> None:
         for number in range(count):
@@ -87,6 +100,24 @@ class World:
 
     def received(self, topic: str) -> list[Any]:
         return self._received.get(topic, [])
+
+    def declare(self, fqn: str, name: str, value: Any, description: str = "", read_only: bool = False) -> None:
+        descriptor = ParameterDescriptor(description=description, read_only=read_only)
+        self._nodes[fqn].declare_parameter(name, value, descriptor)
+
+    def declare_empty(self, fqn: str, name: str, type: str) -> None:
+        """A parameter of a type without a value."""
+        self._nodes[fqn].declare_parameter(name, Parameter.Type[type.upper()])
+
+    def log(self, fqn: str, severity: str, message: str) -> None:
+        # A call site each: rclpy refuses one that changes its severity.
+        logger = self._nodes[fqn].get_logger()
+        if severity == "info":
+            logger.info(message)
+        elif severity == "warning":
+            logger.warning(message)
+        else:
+            logger.error(message)
 
     def serve(self, fqn: str, name: str, type: str, hang: bool = False) -> None:
         """A service; a `message` in its response says how often it was called. One that hangs never answers."""

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -79,6 +80,14 @@ class Nodes:
         """A new node; its fully qualified name."""
         return str(self._ask(do="add_node", name=name, namespace=namespace))
 
+    def add_lifecycle_node(self, name: str) -> str:
+        """A lifecycle node, unconfigured; its fully qualified name."""
+        return str(self._ask(do="add_lifecycle_node", name=name))
+
+    def activate(self, fqn: str) -> None:
+        """Configure and activate a lifecycle node."""
+        self._ask(do="activate", fqn=fqn)
+
     def add_nodes(self, prefix: str, count: int) -> None:
         """Nodes `<prefix>0`, `<prefix>1`, ... in the root namespace."""
         self._ask(do="add_nodes", prefix=prefix, count=count)
@@ -108,6 +117,26 @@ class Nodes:
     def received(self, topic: str) -> list[Any]:
         """The messages that came to the subscriptions of `topic`, as JSON."""
         return list(self._ask(do="received", topic=topic))
+
+    def declare(self, fqn: str, name: str, value: Any, *, description: str = "", read_only: bool = False) -> None:
+        """Declare a parameter."""
+        self._ask(do="declare", fqn=fqn, name=name, value=value, description=description, read_only=read_only)
+
+    def declare_empty(self, fqn: str, name: str, type: str) -> None:
+        """Declare a parameter of a type (`string`, `integer`, ...) without a value."""
+        self._ask(do="declare_empty", fqn=fqn, name=name, type=type)
+
+    def freeze(self) -> None:
+        """Stop the process: its nodes stay in the graph and answer nothing."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._child.send_signal(signal.SIGCONT)
+
+    def log(self, fqn: str, severity: str, message: str) -> None:
+        """Log a line of severity info, warning or error."""
+        self._ask(do="log", fqn=fqn, severity=severity, message=message)
 
     def serve(self, fqn: str, name: str, type: str, *, hang: bool = False) -> None:
         """A service that answers at once, or never; a `message` in its response counts its calls."""

@@ -202,6 +202,7 @@ class XMedkitConfigurations(XMedkitGathered):
     """The parameters themselves."""
 
     entity_id: str
+    ros2: XMedkitRos2 | None = None
     source: str | None = None
     aggregation_level: str | None = None
     is_aggregated: bool | None = None

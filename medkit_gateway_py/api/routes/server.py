@@ -17,7 +17,7 @@ from ..route_table import ROWS
 from .handlers import Factory, Handler, Rooms
 
 # What works in this version; a flag is true only for what is served (DECISIONS 14).
-_SERVED = frozenset({"discovery", "data_access", "operations", "async_actions", "faults"})
+_SERVED = frozenset({"discovery", "data_access", "operations", "async_actions", "configurations", "faults", "logs"})
 _CAPABILITIES = (
     "discovery", "data_access", "operations", "async_actions", "configurations", "faults", "logs", "bulk_data",
     "cyclic_subscriptions", "locking", "triggers", "updates", "authentication", "scripts", "vendor_extensions",
