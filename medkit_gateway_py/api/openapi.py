@@ -105,7 +105,7 @@ def _operation(row: Row) -> Json:
     if parameters:
         operation["parameters"] = parameters
     if row.body:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(row.body)}}}
+        operation["requestBody"] = {"required": row.needs_body, "content": {JSON: {"schema": _ref(row.body)}}}
     return operation
 
 

@@ -29,7 +29,7 @@ class Row:
     * `template`: relative to `/api/v1`, with the placeholder names of the contract.
     * `operation_id`: "" keeps a route out of the document and out of the root's `endpoints`.
     * `response`, `body`: names of models. No `response`: an empty answer, or an event stream when `stream`; `FILE` is
-      bytes. `also`: more good answers, status and model.
+      bytes. `also`: more good answers, status and model. `needs_body`: whether a request without one is refused.
     * `serve`: the key of its handler in `routes/`.
     * `query`: names of query parameters; `openapi.py` describes them. `client_id`: takes `X-Client-Id`.
     * `message`: what a 501 says; `checks_entity`: whether it looks for the entity first.
@@ -52,6 +52,7 @@ class Row:
     etag: bool = False
     message: str = NOT_YET
     checks_entity: bool = True
+    needs_body: bool = True
 
     @property
     def path(self) -> str:

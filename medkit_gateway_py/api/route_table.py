@@ -109,7 +109,7 @@ ROWS: tuple[Row, ...] = (
         ),
         Row(
             "POST", "/operations/{operation_id}/executions", "execute<K>Operation", "Start an operation of one <k>",
-            "OperationExecutionResult", body="ExecutionCreateRequest", serve="startExecution",
+            "OperationExecutionResult", body="ExecutionCreateRequest", needs_body=False, serve="startExecution",
             also=((202, "ExecutionCreateAsync"),),
         ),
         Row(

@@ -45,6 +45,12 @@ def test_operation_ids_are_unique_and_spelled_as_clients_generate_them() -> None
     assert {"listApps", "getArea", "listFunctionHosts", "getAppDataItem", "executeComponentOperation"} <= set(ids)
 
 
+def test_a_body_is_required_only_where_a_request_without_one_is_refused() -> None:
+    executions = document["paths"]["/apps/{app_id}/operations/{operation_id}/executions"]["post"]
+    assert executions["requestBody"]["required"] is False
+    assert document["paths"]["/apps/{app_id}/data/{data_id}"]["put"]["requestBody"]["required"] is True
+
+
 def test_all_tags_in_use_are_declared() -> None:
     declared = {tag["name"] for tag in document["tags"]}
     assert {tag for _, _, item in OPERATIONS for tag in item["tags"]} <= declared
