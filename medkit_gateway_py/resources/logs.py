@@ -21,7 +21,8 @@ from ..entities.tree import EntityTree
 SEVERITIES = ("debug", "info", "warning", "error", "fatal")
 MAX_ENTRIES = 10_000
 MAX_LOGGERS_PER_LINE = 10  # loggers are at most this many times `logs.buffer_size`
-MAX_MESSAGE = 16_384  # characters; the rest of a longer message is cut off
+MAX_MESSAGE = 16_384  # characters; a longer message is cut, and ends in CUT
+CUT = " ... (cut)"
 MAX_SETTINGS = 4096  # entities whose settings are remembered
 
 Json = dict[str, Any]
@@ -92,7 +93,7 @@ class LogStore:
     def add(self, line: LogLine) -> None:
         """Keep a line; from any thread."""
         if len(line.message) > MAX_MESSAGE:
-            line = replace(line, message=line.message[:MAX_MESSAGE])
+            line = replace(line, message=line.message[: MAX_MESSAGE - len(CUT)] + CUT)
         with self._lock:
             ring = self._rings.get(line.logger)
             if ring is None:

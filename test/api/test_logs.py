@@ -184,6 +184,7 @@ def test_memory_is_bounded_in_lines_loggers_and_length() -> None:
     everything = store.items(lambda _: True, "debug", "", 10_000)
     assert {item["context"]["node"] for item in everything} == {*(f"n{number}" for number in range(29)), "one_more"}
     assert len(everything[-1]["message"]) == MAX_MESSAGE
+    assert everything[-1]["message"].endswith("yyy ... (cut)")
     numbers = [int(item["id"].removeprefix("log_")) for item in everything]
     assert numbers == sorted(set(numbers))
 
