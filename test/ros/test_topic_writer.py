@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,22 +12,12 @@ from medkit_gateway_py.errors import GatewayShutdown, InvalidParameter, PublishF
 from medkit_gateway_py.ros.bridge import RosBridge
 from medkit_gateway_py.ros.messages import FieldError, UnknownType
 from medkit_gateway_py.ros.topics import TopicReader, TopicWriter
-from support.ros import Nodes, run
+from support.ros import Limits, Nodes, bridge_that_sees, run
 from support.waiting import eventually
 
 pytestmark = pytest.mark.ros
 
 STRING, FLOAT = "std_msgs/msg/String", "std_msgs/msg/Float64"
-
-
-@dataclass
-class Limits:
-    """As `data_provider.*`."""
-
-    max_pool_size: int = 256
-    cold_wait_cap: int = 4
-    idle_safety_net_sec: int = 900
-    idle_sweep_tick_sec: int = 60
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +28,8 @@ def listener(nodes: Nodes) -> str:
 @pytest.fixture(scope="module")
 def shared_bridge(ros_domain: int, nodes: Nodes, listener: str) -> Iterator[RosBridge]:
     """One bridge for the module, once it has discovered the listener."""
-    made = RosBridge("gateway")
-    made.start()
-    eventually(lambda: "listener" in made.call_blocking(made.node.get_node_names, 2.0), within=10.0)
-    yield made
-    assert made.stop(5.0)
+    with bridge_that_sees("listener") as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from medkit_gateway_py.ros import topics
 from medkit_gateway_py.ros.bridge import RosBridge
 from medkit_gateway_py.ros.topic_qos import choose_type
 from medkit_gateway_py.ros.topics import TopicReader, TopicReading
-from support.ros import Nodes, run
+from support.ros import Limits, Nodes, bridge_that_sees, run
 from support.waiting import async_eventually, eventually
 
 pytestmark = pytest.mark.ros
@@ -27,16 +26,6 @@ HEALTH_KEYS = {
 }  # fmt: skip
 
 
-@dataclass
-class Limits:
-    """As `data_provider.*`."""
-
-    max_pool_size: int = 256
-    cold_wait_cap: int = 4
-    idle_safety_net_sec: int = 900
-    idle_sweep_tick_sec: int = 60
-
-
 @pytest.fixture(scope="module")
 def talker(nodes: Nodes) -> str:
     return nodes.add_node("talker")
@@ -45,11 +34,8 @@ def talker(nodes: Nodes) -> str:
 @pytest.fixture(scope="module")
 def shared_bridge(ros_domain: int, nodes: Nodes, talker: str) -> Iterator[RosBridge]:
     """One bridge for the module, once it has discovered the talker."""
-    made = RosBridge("gateway")
-    made.start()
-    eventually(lambda: "talker" in made.call_blocking(made.node.get_node_names, 2.0), within=10.0)
-    yield made
-    assert made.stop(5.0)
+    with bridge_that_sees("talker") as made:
+        yield made
 
 
 @pytest.fixture

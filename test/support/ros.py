@@ -15,10 +15,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+from medkit_gateway_py.ros.bridge import RosBridge
+
+from .waiting import eventually
 
 START_S = 20.0
 ANSWER_S = 10.0
@@ -32,6 +38,26 @@ def run(coroutine: Coroutine[Any, Any, Result], within: float = 30.0) -> Result:
         return await asyncio.wait_for(coroutine, within)
 
     return asyncio.run(bounded())
+
+
+@dataclass
+class Limits:
+    """As `data_provider.*`."""
+
+    max_pool_size: int = 256
+    cold_wait_cap: int = 4
+    idle_safety_net_sec: int = 900
+    idle_sweep_tick_sec: int = 60
+
+
+@contextmanager
+def bridge_that_sees(node_name: str) -> Iterator[RosBridge]:
+    """A started bridge with the node `/gateway`, once it has discovered a node of this name."""
+    made = RosBridge("gateway")
+    made.start()
+    eventually(lambda: node_name in made.call_blocking(made.node.get_node_names, 2.0), within=10.0)
+    yield made
+    assert made.stop(5.0)
 
 
 class Nodes:
