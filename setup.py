@@ -34,9 +34,12 @@ def requirements() -> list[str]:
         "httpx>=0.27,<1",
         "httpx-aiohttp>=0.1.8",
         "orjson>=3.9",
+        "prometheus-client>=0.20",
         "pydantic>=2.7",
+        "PyJWT[crypto]>=2.8",
         "PyYAML>=6.0",
         "uvicorn[standard]>=0.30",
+        "zeroconf>=0.130",
     ]
 
 
