@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import sqlite3
 import threading
@@ -20,12 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .database import StateError as StateError
+from .database import in_memory, open_database
 from .entities.ids import GivenId, GivenIds
 
 MAX_GIVEN = 100_000  # AGGREGATION.md §4: about 20 MB; beyond, what was seen longest ago leaves first
 SCHEMA_VERSION = 1
-# A data base that goes bad at every start must not fill the disk with its copies.
-_KEPT_CORRUPT = 5
 _LOCK_WAIT_S = 10.0
 _BOOT_CEILING = 0xFFFF0000
 _SCHEMA = """
@@ -38,10 +37,6 @@ CREATE INDEX IF NOT EXISTS given_last_seen ON given (last_seen);
 """
 
 Owner = tuple[str, str, str]
-
-
-class StateError(Exception):
-    """The disk did not take it (full, read-only, gone). Nothing was changed there; the caller may go on in memory."""
 
 
 def state_directory(configured: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
@@ -95,9 +90,7 @@ class StateStore:
                 return store
             except (OSError, sqlite3.Error, StateError) as error:
                 problem = f"The state directory {path} cannot be used: {error}."
-        connection = _connect(":memory:")
-        connection.executescript(_SCHEMA)
-        store = cls(connection, None, problem, ())
+        store = cls(in_memory(_SCHEMA), None, problem, ())
         store._identify(instance_id, now)
         return store
 
@@ -108,14 +101,7 @@ class StateStore:
         path.mkdir(mode=0o700, exist_ok=True)
         lock_file = _take_lock(path / "state.lock")
         try:
-            database = path / "state.db"
-            notes: tuple[str, ...] = ()
-            try:
-                connection = _open_sound(database)
-            except _Corrupt as error:
-                moved = _move_aside(database)
-                notes = (f"The state in {database} is damaged ({error}); it was moved to {moved} and begun anew.",)
-                connection = _open_sound(database)
+            connection, notes = open_database(path / "state.db", _SCHEMA, SCHEMA_VERSION, _probe)
             return cls(connection, lock_file, "", notes)
         except BaseException:
             os.close(lock_file)
@@ -224,10 +210,6 @@ class StateStore:
                 raise
 
 
-class _Corrupt(Exception):
-    """The file is no data base of ours any more."""
-
-
 _OLDEST = "SELECT origin, kind, key FROM given ORDER BY last_seen, given_at LIMIT ?"
 
 
@@ -239,48 +221,10 @@ def _is_internal(one: GivenId) -> bool:
     return one.kind == "apps" and one.key.rsplit("/", 1)[-1].startswith("_")
 
 
-def _connect(target: str) -> sqlite3.Connection:
-    # Transactions are written out (`isolation_level=None`); our own lock keeps the threads apart.
-    return sqlite3.connect(target, isolation_level=None, check_same_thread=False, timeout=5.0)
-
-
-def _open_sound(database: Path) -> sqlite3.Connection:
-    """A checked data base with our tables. Raises _Corrupt when its content is bad, sqlite3.Error or OSError when
-    it cannot be used for another reason, StateError when a newer version wrote it."""
-    os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its WAL files the same mode
-    connection = _connect(str(database))
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StateError("a newer version of the gateway wrote it")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # An id must be on disk before it is served, also when the power fails.
-        connection.execute("PRAGMA synchronous = FULL")
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise _Corrupt(verdict)
-        if version == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        _probe(connection)
-        return connection
-    except sqlite3.OperationalError:
-        connection.close()
-        raise
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _Corrupt(str(error)) from error
-    except BaseException:
-        connection.close()
-        raise
-
-
 def _probe(connection: sqlite3.Connection) -> None:
-    """Raises _Corrupt when tables, columns or the boot counter are not ours."""
-    try:
-        connection.execute("SELECT origin, kind, key, id, via, origin_name, given_at, last_seen FROM given LIMIT 1")
-        int((connection.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or ("0",))[0])
-    except (sqlite3.OperationalError, ValueError) as error:
-        raise _Corrupt(str(error)) from error
+    """Raises when tables, columns or the boot counter are not ours."""
+    connection.execute("SELECT origin, kind, key, id, via, origin_name, given_at, last_seen FROM given LIMIT 1")
+    int((connection.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or ("0",))[0])
 
 
 def _take_lock(path: Path) -> int:
@@ -298,18 +242,3 @@ def _take_lock(path: Path) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _move_aside(database: Path) -> Path:
-    """Rename the data base and its WAL files to `*.corrupt-<n>`; only the newest few are kept."""
-    pattern = re.compile(re.escape(database.name) + r"(-wal|-shm)?\.corrupt-(\d+)")
-    found = [(int(match[2]), path) for path in database.parent.iterdir() if (match := pattern.fullmatch(path.name))]
-    number = max((number for number, _ in found), default=0) + 1
-    for old, path in found:
-        if old <= number - _KEPT_CORRUPT:
-            path.unlink(missing_ok=True)
-    for suffix in ("-wal", "-shm", ""):
-        part = database.with_name(database.name + suffix)
-        if part.exists():
-            part.rename(part.with_name(f"{part.name}.corrupt-{number}"))
-    return database.with_name(f"{database.name}.corrupt-{number}")
