@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ import httpx
 import orjson
 
 from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
+from .access import Access
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .sections import GatewayIdentity
-from .transport import CALLS, LANE_LIMITS, Disconnected, PeerTransport
+from .tls import Pins, TlsProblem, context_of
+from .transport import CALLS, CONTROL, LANE_LIMITS, Disconnected, PeerTransport
 
 MAX_JSON = 10 * 1024 * 1024
 # 20 000 entities of a peer are about 8 MiB; one order of magnitude more is no tree.
@@ -33,6 +34,8 @@ MIN_BUDGET_S = HOP_MARGIN_S + 0.01
 DECODE_ON_LOOP = 256 * 1024
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+_log = logging.getLogger(__name__)
 
 
 class BadAnswer(ValueError):
@@ -68,18 +71,30 @@ class PeerClient:
         identity: GatewayIdentity,
         timeout_s: float,
         *,
-        forward_auth: bool = False,
-        verify: ssl.SSLContext | bool = True,
+        access: Access | None = None,
     ) -> None:
         self.name = name
         self.url = url
         self.timeout_s = timeout_s
         self._identity = identity
-        self._forward_auth = forward_auth
+        self._access = access or Access()
         self._base_path = httpx.URL(url).raw_path.rstrip(b"/")
-        self._transport = PeerTransport(verify)
-        self._http = httpx.AsyncClient(transport=self._transport, trust_env=False, follow_redirects=False)
+        self._problem = ""
+        self._transport = self._connections()
         self._limiters = {lane: anyio.CapacityLimiter(limit) for lane, limit in LANE_LIMITS.items()}
+
+    def _connections(self) -> PeerTransport:
+        """The transport that the settings ask for; with settings that cannot be used nothing is ever sent."""
+        if not self.url.startswith("https:"):
+            return PeerTransport()
+        access = self._access
+        try:
+            pins = Pins(access.fingerprints) if access.fingerprints else None
+            return PeerTransport(context_of(access), pins, access.server_name)
+        except TlsProblem as problem:
+            self._problem = f"its TLS settings cannot be used: {problem}"
+            _log.error("Peer '%s' is not asked: %s", self.name, self._problem)
+            return PeerTransport()
 
     @property
     def base_path(self) -> bytes:
@@ -154,8 +169,13 @@ class PeerClient:
 
         `first_byte_s` bounds the wait for the head, connecting at most a quarter of it, `idle_s` each read of the
         body. `waiting` is a scope whose deadline the sender of `content` moves while it uploads. A GET whose
-        connection ended before any byte came is sent once more; nothing else ever is.
+        connection ended before any byte came is sent once more; nothing else ever is. Raises Forbidden (403) for what
+        the peer's allow-lists do not have; polls, in the lane `control`, are not subject to them.
         """
+        if self._problem:
+            raise self._unavailable(self._problem)
+        if lane != CONTROL:
+            self._access.check(self.name, method, target)
         limiter = self._limiters[lane]
         borrower = object()
         with anyio.move_on_after(LANE_WAIT_S) as wait:
@@ -180,8 +200,11 @@ class PeerClient:
         if first_byte_s < MIN_BUDGET_S:
             raise NotResponding(f"No time is left to ask peer '{self.name}'", peer=self.name)
         sent = [*headers, *self._own_headers(request, first_byte_s)]
-        if request is not None and request.authorization is not None and self._forward_auth:
+        access = self._access
+        if request is not None and request.authorization is not None and access.forward_auth:
             sent.append((b"authorization", request.authorization))
+        elif access.token:
+            sent.append((b"authorization", f"Bearer {access.token}".encode("ascii", "replace")))
         outgoing = httpx.Request(
             method,
             self.url,
@@ -213,7 +236,7 @@ class PeerClient:
         with scope:
             while True:
                 try:
-                    return await self._http.send(outgoing, stream=True)
+                    return await self._transport.handle_async_request(outgoing)
                 except Disconnected as error:
                     if not again:
                         raise self._unavailable(str(error)) from None
@@ -229,9 +252,4 @@ class PeerClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
-
-
-def quiet_http_logs() -> None:
-    """httpx writes a line for every request at INFO: with polls that is noise, and it names URLs."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+        await self._transport.aclose()

@@ -17,7 +17,6 @@ import orjson
 
 from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
-from .client import quiet_http_logs
 from .echo import EchoFilter
 from .merge import MergeOptions, merge
 from .peer import Peer, PeerStatus
@@ -122,7 +121,6 @@ class Federation:
         """Find peers and begin to poll them; returns without waiting for any."""
         if not self.enabled or self._merger is not None:
             return
-        quiet_http_logs()
         self._merger = asyncio.create_task(self._merge_when_dirty(), name="federation merge")
         self._keeper = asyncio.create_task(self._keep_ids(), name="federation ids")
         for discovery in load(DiscoveryContext(self.config, self.identity)):
@@ -150,6 +148,10 @@ class Federation:
         self._tasks.clear()
         self._peers.clear()
         self._discoveries.clear()
+
+    def change(self, event: PeerEvent) -> None:
+        """Add, replace or remove a peer, as a discovery or an operator says; on the loop, while started."""
+        self._on_peer_event(event)
 
     def _on_peer_event(self, event: PeerEvent) -> None:
         spec = event.peer

@@ -6,6 +6,7 @@ names and who has it is asked of the tree anew for every request.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # Longer than the slowest keep-alive of an event stream (30 s), so that only a dead one is ended.
 STREAM_IDLE_S = 45.0
+# How long after its start an exchange looks whether the client is still there.
+WATCH_AFTER_S = 0.05
 
 _KINDS = {kind.value: kind for kind in Kind}
 # Relations that our own tree answers, also for an entity that a peer has (AGGREGATION.md §4).
@@ -190,18 +193,27 @@ class _Exchange:
         self._rewriter = rewriter
         self._upload = upload
         self._send = send
-        self._error: GatewayError | None = None
 
     async def run(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._end_when_client_leaves, group.cancel_scope)
+        """The exchange, ended early when the client leaves.
+
+        The server remembers that the client has left, so it is enough to begin looking after a while; most exchanges
+        are over by then, and a task for each of them would cost as much as half of the forward.
+        """
+        watchers: list[asyncio.Task[None]] = []
+        with anyio.CancelScope() as scope:
+            loop = asyncio.get_running_loop()
+
+            def watch() -> None:
+                watchers.append(loop.create_task(self._end_when_client_leaves(scope)))
+
+            timer = loop.call_later(WATCH_AFTER_S, watch)
             try:
                 await self._exchange()
-            except GatewayError as error:
-                self._error = error
-            group.cancel_scope.cancel()
-        if self._error is not None:
-            raise self._error
+            finally:
+                timer.cancel()
+                for watcher in watchers:
+                    watcher.cancel()
 
     async def _end_when_client_leaves(self, scope: anyio.CancelScope) -> None:
         await self._upload.client_left()

@@ -17,6 +17,7 @@ import anyio
 from ..entities.model import Kind
 from ..entities.tree import EntityTree
 from ..errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
+from .access import access_of
 from .breaker import Breaker
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .compatible import CompatiblePoll
@@ -93,7 +94,8 @@ class Peer:
         self._changed = changed
         self._timeout_s = aggregation.timeout_ms / 1000
         self._max_entities = aggregation.max_entities_per_peer
-        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, forward_auth=aggregation.forward_auth)
+        access = access_of(spec.access, aggregation)
+        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, access=access)
         self._compatible = CompatiblePoll(
             self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, is_echo
         )

@@ -13,7 +13,7 @@ from typing import Any, cast
 import aiohttp
 import httpx
 import yarl
-from httpx_aiohttp.transport import AiohttpResponseStream, AiohttpTransport, map_aiohttp_exceptions
+from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 
 CONTROL, CALLS, FRESH = "control", "calls", "fresh"
 # Lanes: polls; GET calls; everything that must not meet a stale connection, and long streams.
@@ -46,15 +46,22 @@ class _Body(AiohttpResponseStream):  # type: ignore[misc]
             self._aiohttp_response.close()
 
 
-class PeerTransport(AiohttpTransport):  # type: ignore[misc]
-    """AiohttpTransport with lanes, exact request targets, exact failures, no cookies and no repeated commands.
+class PeerTransport(httpx.AsyncBaseTransport):
+    """httpx requests over aiohttp: lanes, exact request targets, exact failures, no cookies, no repeated commands.
 
-    `extensions["lane"]` names the lane, `extensions["target"]` is the request target in bytes.
+    `extensions["lane"]` names the lane, `extensions["target"]` is the request target in bytes. `verify` is the TLS
+    context for https URLs, `pins` more to check of the certificate, `server_name` its name where not the URL's host.
+    Called without httpx.AsyncClient: redirects and cookies are not ours to follow or keep, and its bookkeeping costs
+    90 us a request.
     """
 
-    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
-        super().__init__(verify=verify, trust_env=False)
+    def __init__(
+        self, verify: ssl.SSLContext | None = None, pins: aiohttp.Fingerprint | None = None, server_name: str = ""
+    ) -> None:
         self.short_lived = False
+        self._context = verify
+        self._pins = pins
+        self._server_name = server_name or None
         self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
 
     def _session(self, lane: str) -> aiohttp.ClientSession:
@@ -63,7 +70,7 @@ class PeerTransport(AiohttpTransport):  # type: ignore[misc]
         if session is None:
             connector = aiohttp.TCPConnector(
                 limit=0,  # `client.py` bounds the calls, and says so instead of waiting for ever
-                ssl=self.ssl_context,
+                ssl=self._pins or self._context or True,
                 keepalive_timeout=SHORT_KEEPALIVE_S if short else KEEPALIVE_S,
                 ttl_dns_cache=10,
             )
@@ -101,12 +108,16 @@ class PeerTransport(AiohttpTransport):  # type: ignore[misc]
                 headers=request.headers.multi_items(),
                 data=data,
                 allow_redirects=False,
+                ssl=self._context or True,
+                server_hostname=self._server_name,
                 timeout=aiohttp.ClientTimeout(
                     total=None, connect=timeout.get("connect"), sock_read=timeout.get("read")
                 ),
             )
         except aiohttp.ClientConnectorDNSError as error:
             raise httpx.ConnectError("host name not found") from error
+        except aiohttp.ServerFingerprintMismatch as error:
+            raise httpx.ConnectError("its certificate is not the pinned one") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise httpx.ConnectError("its certificate is not accepted") from error
         except aiohttp.ClientSSLError as error:

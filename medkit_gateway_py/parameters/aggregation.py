@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from .rules import Finding, hide_credentials, parameter
+from .rules import Finding, group, hide_credentials, parameter
 
 LATER = "later"
 PEER_NAME = re.compile(r"(?!.*__)[A-Za-z0-9_-]{1,64}")
@@ -41,6 +41,17 @@ class PeerUrl:
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = 443 if self.scheme == "https" else 80
         return f"{self.scheme}://{host}{'' if self.port == default else f':{self.port}'}{self.path}"
+
+
+@dataclass(frozen=True)
+class PeerTls:
+    """TLS towards peers with https:// URLs; `aggregation.peers_file` may say otherwise for one peer."""
+
+    ca_file: str = parameter("", "PEM file of the authorities that peers' certificates are from. Empty: the system's.")
+    client_cert: str = parameter("", "PEM file of the certificate that this gateway shows to peers. Empty: none.")
+    client_key: str = parameter(
+        "", "PEM file of its key, without a password. Empty: the key is in `aggregation.tls.client_cert`."
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,12 @@ class Aggregation:
         choices=("drop", "retain"),
         status=LATER,
     )
-    peers_file: str = parameter("", "YAML file of peers with settings of their own.", status=LATER)
+    peers_file: str = parameter(
+        "",
+        "YAML file of peers with settings of their own: token, TLS, pins, what they may be asked for. It is read again "
+        "when it changes.",
+    )
+    tls: PeerTls = group(PeerTls)
     max_hops: int = parameter(
         8, "Longest way over gateways that an entity may come.", minimum=1, maximum=64, on_bad="clamp"
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...plugins import find_plugins
+from ..access import Access
 from ..sections import GatewayIdentity
 
 ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
@@ -24,11 +25,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PeerSpec:
-    """A peer as its discovery found it: a name that is unique among all peers, and a checked base URL."""
+    """A peer as its discovery found it: a name that is unique among all peers, and a checked base URL.
+
+    `access`: settings of its own (AGGREGATION.md §9); None: those of the gateway. `paused`: known, and not asked.
+    """
 
     name: str
     url: str
     source: str = "static"
+    access: Access | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True)
