@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .aggregation import Aggregation, PeerUrl, StaticPeer, check_peers, peer_url
+from .faults import Faults
 from .later import (
     BulkData,
     EntityFreezeFrame,
@@ -108,6 +109,7 @@ class GatewayConfig:
     aggregation: Aggregation = group(Aggregation)
     auth: Auth = group(Auth)
     rate_limiting: RateLimiting = group(RateLimiting)
+    faults: Faults = group(Faults)
     fault_manager: FaultManager = group(FaultManager)
     logs: Logs = group(Logs)
     bulk_data: BulkData = group(BulkData)
