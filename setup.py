@@ -38,6 +38,8 @@ def requirements() -> list[str]:
         "pydantic>=2.7",
         "PyJWT[crypto]>=2.8",
         "PyYAML>=6.0",
+        "rich>=13",
+        "typer>=0.15",
         "uvicorn[standard]>=0.30",
         "zeroconf>=0.130",
     ]
@@ -66,7 +68,10 @@ setup(
         "console_scripts": [
             f"gateway_node = {NAME}.gateway_node:main",
             f"demo_robot = {NAME}.demo.robot:main",
+            f"medkit = {NAME}.cli.app:main",
         ],
+        # `ros2 medkit ...`: read by ros2cli alone, so it costs nothing where that is not installed.
+        "ros2cli.command": [f"medkit = {NAME}.cli.ros2:MedkitCommand"],
         f"{NAME}.entity_provider": [
             f"ros_graph = {NAME}.discovery.ros_graph:RosGraphProvider",
             f"host = {NAME}.discovery.host:HostProvider",

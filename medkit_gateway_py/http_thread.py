@@ -195,6 +195,7 @@ class HttpThread:
             "x-medkit-data-provider": reader.health(),
             "x-medkit-subscription-executor": self._bridge.health(),
             "discovery": discovery.health(),
+            "ros": {"state": "ok", **_ros_block(self._hints)},
         }
 
     def _warnings(self) -> tuple[Warn, ...]:
@@ -225,6 +226,15 @@ class HttpThread:
                 " uses a compatible RMW, and its discovery range reaches this machine.",
                 shown,
             )
+
+
+def _ros_block(hints: dict[str, str]) -> dict[str, Any]:
+    """Where our node looks for others, in `/health`: what a person compares when a node is missing."""
+    return {
+        "domain_id": int(hints["ROS_DOMAIN_ID"]),
+        "rmw": hints["RMW"],
+        "discovery_range": hints["discovery range"],
+    }
 
 
 def _tell_servers(tree: FederatedTree, services: ServiceCaller, actions: ActionCaller) -> None:
