@@ -97,6 +97,8 @@ def test_every_library_that_tests_and_benchmarks_import_is_declared() -> None:
 
 def test_entry_points_lead_to_something() -> None:
     for group, lines in SETUP["entry_points"].items():
+        if group == "ros2cli.command" and util.find_spec("ros2cli") is None:
+            continue  # it can be imported by ros2cli alone; test/cli has it with a stand-in
         for line in lines:
             module, _, attribute = line.split("=")[1].strip().partition(":")
             assert util.find_spec(module) is not None, f"{group}: {line}"
