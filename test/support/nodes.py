@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from rclpy.task import Future
 
 from medkit_gateway_py.ros import messages
@@ -86,6 +87,13 @@ class World:
     def publish_again(self, fqn: str, topic: str, type: str, value: Any) -> None:
         self._publishers[fqn, topic].publish(messages.from_json(messages.load(type), value))
 
+    def publish_bytes(self, fqn: str, topic: str, type: str, value: Any, changes: list[list[str]]) -> None:
+        """Publish a message of which bytes were changed after it was serialised; `changes` are pairs of hex digits."""
+        serialised = serialize_message(messages.from_json(messages.load(type), value))
+        for before, after in changes:
+            serialised = serialised.replace(bytes.fromhex(before), bytes.fromhex(after))
+        self._publishers[fqn, topic].publish(serialised)
+
     def unpublish(self, fqn: str, topic: str) -> None:
         node, timer = self._nodes[fqn], self._timers.pop((fqn, topic), None)
         if timer is not None:
@@ -116,6 +124,8 @@ class World:
             logger.info(message)
         elif severity == "warning":
             logger.warning(message)
+        elif severity == "fatal":
+            logger.fatal(message)
         else:
             logger.error(message)
 
@@ -139,7 +149,7 @@ class World:
         return self._calls[name]
 
     def act(self, fqn: str, name: str, type: str, period_s: float = 0.05) -> None:
-        """An action server that counts: one Fibonacci number a period; rejects a negative order."""
+        """An action server that counts: one Fibonacci number a period; rejects a negative order, aborts 13."""
         node, action = self._nodes[fqn], messages.load(type)
 
         async def execute(goal: Any) -> Any:
@@ -151,7 +161,10 @@ class World:
                 sequence.append(sequence[-1] + sequence[-2])
                 goal.publish_feedback(action.Feedback(sequence=sequence))
                 await self._pause(node, period_s)
-            goal.succeed()
+            if goal.request.order == 13:
+                goal.abort()
+            else:
+                goal.succeed()
             return action.Result(sequence=sequence)
 
         self._servers.append(

@@ -132,6 +132,11 @@ class Nodes:
         """Publish one more message with a publisher that is there."""
         self._ask(do="publish_again", fqn=fqn, topic=topic, type=type, value=value)
 
+    def publish_bytes(self, fqn: str, topic: str, type: str, value: Any, changes: list[tuple[bytes, bytes]]) -> None:
+        """Publish a message of which bytes were changed after it was serialised, as no rclpy would."""
+        pairs = [[before.hex(), after.hex()] for before, after in changes]
+        self._ask(do="publish_bytes", fqn=fqn, topic=topic, type=type, value=value, changes=pairs)
+
     def unpublish(self, fqn: str, topic: str) -> None:
         """Destroy the publisher."""
         self._ask(do="unpublish", fqn=fqn, topic=topic)
@@ -152,6 +157,11 @@ class Nodes:
         """Declare a parameter of a type (`string`, `integer`, ...) without a value."""
         self._ask(do="declare_empty", fqn=fqn, name=name, type=type)
 
+    def kill(self) -> None:
+        """SIGKILL: its nodes stay in the graph for some 20 s."""
+        self._child.kill()
+        self._child.wait(5.0)
+
     def freeze(self) -> None:
         """Stop the process: its nodes stay in the graph and answer nothing."""
         self._child.send_signal(signal.SIGSTOP)
@@ -161,7 +171,7 @@ class Nodes:
         self._child.send_signal(signal.SIGCONT)
 
     def log(self, fqn: str, severity: str, message: str) -> None:
-        """Log a line of severity info, warning or error."""
+        """Log a line of severity info, warning, error or fatal."""
         self._ask(do="log", fqn=fqn, severity=severity, message=message)
 
     def serve(self, fqn: str, name: str, type: str, *, hang: bool = False) -> None:
@@ -173,7 +183,7 @@ class Nodes:
         return int(self._ask(do="calls", name=name))
 
     def act(self, fqn: str, name: str, type: str, *, period_s: float = 0.05) -> None:
-        """An action server for Fibonacci; a number each period, a negative order is rejected, 1000 not cancelled."""
+        """A Fibonacci action server; a number each period, order < 0 is rejected, 1000 not cancelled, 13 aborted."""
         self._ask(do="act", fqn=fqn, name=name, type=type, period_s=period_s)
 
     def scan(self, fqn: str) -> dict[str, str]:
