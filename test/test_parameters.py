@@ -470,7 +470,6 @@ def test_what_has_no_effect_yet_is_said_when_it_is_set() -> None:
     assert (
         only({"aggregation.unreachable": "retain"}).message == "aggregation.unreachable has no effect in this version."
     )
-    assert only({"aggregation.peers_file": "p.yaml"}).level == "WARN"
     assert only({"server.executor_threads": 4}).level == "INFO"
     assert messages({"aggregation.unreachable": "drop", "server.executor_threads": 2}) == []
 

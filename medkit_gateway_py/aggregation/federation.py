@@ -20,7 +20,8 @@ from ..entities.tree import EntityTree
 from .echo import EchoFilter
 from .merge import MergeOptions, merge
 from .peer import Peer, PeerStatus
-from .peer_discovery import REMOVED, UPDATED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
+from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
+from .peers_watch import PeersWatch
 from .routing import FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection, tree_to_wire
 from .views import Views, peer_views
@@ -56,6 +57,7 @@ class Federation:
         self.tree = FederatedTree(own=own, given=self._given)
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._file = PeersWatch(config.aggregation, self._on_peer_event)
         self._discoveries: list[PeerDiscovery] = []
         self._merger: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -95,7 +97,7 @@ class Federation:
 
     def warnings(self) -> tuple[Warn, ...]:
         """What `/health.warnings` says of aggregation."""
-        found = (*self.tree.warnings, *self._views.warnings)
+        found = (*self.tree.warnings, *self._views.warnings, *self._file.warnings())
         if self._not_persistent:
             found = (*found, Warn("state_not_persistent", self._not_persistent))
         return found
@@ -123,6 +125,8 @@ class Federation:
             return
         self._merger = asyncio.create_task(self._merge_when_dirty(), name="federation merge")
         self._keeper = asyncio.create_task(self._keep_ids(), name="federation ids")
+        # First, because it has settings for peers that others find.
+        await self._file.start()
         for discovery in load(DiscoveryContext(self.config, self.identity)):
             try:
                 with anyio.fail_after(1.0):
@@ -138,7 +142,7 @@ class Federation:
         for task in tasks:
             task.cancel()
         with anyio.move_on_after(STOP_S):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, self._file.stop(), return_exceptions=True)
             for discovery in self._discoveries:
                 await _contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
             for peer in self._peers.values():
@@ -154,13 +158,26 @@ class Federation:
         self._on_peer_event(event)
 
     def _on_peer_event(self, event: PeerEvent) -> None:
-        spec = event.peer
-        if event.change in (REMOVED, UPDATED):
-            self._drop_peer(spec.name)
-        if event.change != REMOVED:
-            if spec.name in self._peers:
-                _log.error("A second peer named '%s' (%s) is not used", spec.name, spec.url)
-                return
+        name = event.peer.name
+        known = self._peers.get(name)
+        is_configured = event.peer.source in CONFIGURED
+        beats = known is None or (is_configured and known.spec.source not in CONFIGURED)
+        if known is not None and known.spec.source in CONFIGURED and not is_configured:
+            if event.change == ADDED:
+                _log.error("A second peer named '%s' (%s) is not used", name, event.peer.url)
+            return
+        if event.change == REMOVED:
+            self._file.gone(name)
+            spec = None
+        else:
+            spec = self._file.judged(event.peer)
+        if known is not None and spec == known.spec:
+            return
+        if event.change == ADDED and not beats:
+            _log.error("A second peer named '%s' (%s) is not used", name, event.peer.url)
+            return
+        self._drop_peer(name)
+        if spec is not None:
             self._add_peer(spec)
         self._dirty.set()
 

@@ -90,6 +90,7 @@ class Peer:
         self.first_seen_boot = 0.0
         self.last_seen: float | None = None
         self.last_error = ""
+        self.paused = spec.paused
         self._since = time.time()
         self._changed = changed
         self._timeout_s = aggregation.timeout_ms / 1000
@@ -118,7 +119,7 @@ class Peer:
             name=self.name,
             url=self.spec.url,
             status="online" if self.is_online else "offline",
-            state=self.breaker.state,
+            state="paused" if self.paused else self.breaker.state,
             kind=self.kind,
             role=self.role,
             source=self.spec.source,
@@ -142,12 +143,23 @@ class Peer:
         """Poll until cancelled; the first poll is sent at once."""
         while True:
             now = time.monotonic()
-            if self.breaker.allows_probe(now):
+            if not self.paused and self.breaker.allows_probe(now):
                 await self._poll()
             self._wake = anyio.Event()
             await anyio.sleep(MIN_POLL_GAP_S)
             with anyio.move_on_after(max(0.0, self._pause() - MIN_POLL_GAP_S)):
                 await self._wake.wait()
+
+    def set_paused(self, paused: bool) -> None:
+        """Paused: it is not asked for anything and counts as away, until it is resumed or the gateway starts anew."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        if paused:
+            self._lost("it was paused")
+        else:
+            self.breaker.succeeded()
+            self._wake.set()
 
     def _pause(self) -> float:
         if self.breaker.state != "closed":
@@ -176,7 +188,9 @@ class Peer:
             self._wake.set()
 
     def check_callable(self) -> None:
-        """Raise PeerUnavailable at once while the peer is known to be down."""
+        """Raise PeerUnavailable at once while the peer is paused or known to be down."""
+        if self.paused:
+            raise PeerUnavailable(f"Peer '{self.name}' is paused", peer=self.name, details="it was paused")
         if not self.breaker.allows_calls():
             reason = "it did not answer lately and is tried again every few seconds"
             raise PeerUnavailable(
@@ -263,6 +277,8 @@ class Peer:
         self._take(document.gateway, document.sections)
 
     def _take(self, gateway: GatewayIdentity, sections: tuple[OriginSection, ...]) -> None:
+        if self.paused:
+            return
         before = (self.gateway, self.sections)
         if (gateway.id, gateway.boot_id) != (self.gateway.id, self.gateway.boot_id):
             self.first_seen_boot = time.monotonic()

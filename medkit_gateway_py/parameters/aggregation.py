@@ -131,7 +131,6 @@ class Aggregation:
         "",
         "YAML file of peers with settings of their own: token, TLS, pins, what they may be asked for. It is read again "
         "when it changes.",
-        status=LATER,
     )
     tls: PeerTls = group(PeerTls)
     max_hops: int = parameter(

@@ -19,6 +19,9 @@ ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
 BUILT_IN = {"static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers"}
 
 ADDED, UPDATED, REMOVED = "added", "updated", "removed"
+# Sources of peers that a person chose; they win over discovered ones of the same name, and need not be allowed.
+BY_PARAMETERS, BY_OPERATOR = "static", "added"
+CONFIGURED = frozenset({BY_PARAMETERS, BY_OPERATOR})
 
 _log = logging.getLogger(__name__)
 
