@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .rules import group, parameter
+from .rules import INT_MAX, group, parameter
 
 TOPIC = r"/[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
 
@@ -61,6 +61,15 @@ class Snapshots:
         pattern=f"|{TOPIC}",
         clause="full topic names",
     )
+    max_per_fault: int = parameter(20, "Snapshots kept with one fault.", minimum=0, maximum=1000, on_bad="clamp")
+    max_bytes_per_fault: int = parameter(
+        262144, "Bytes of the snapshots of one fault; those beyond are left out.",
+        minimum=0, maximum=16777216, on_bad="clamp",
+    )  # fmt: skip
+    max_bytes: int = parameter(
+        67108864, "Bytes of the snapshots of all faults together; beyond, those kept longest ago leave.",
+        minimum=0, maximum=INT_MAX, on_bad="clamp",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,25 @@ class Faults:
         "when `ros2_medkit_msgs` is installed and such a node is in the ROS graph, else here.",
         choices=("auto", "embedded", "fault_manager"),
     )
+    confirmation_threshold: int = parameter(
+        1, "Failed reports until a fault is confirmed. A critical one confirms at once.",
+        minimum=1, maximum=1000000, on_bad="clamp",
+    )  # fmt: skip
+    auto_confirm_after_s: float = parameter(
+        0.0, "A fault that is pending for so long is confirmed without more reports, in seconds; 0: never.",
+        minimum=0.0, maximum=86400.0, on_bad="clamp",
+    )  # fmt: skip
+    healing_enabled: bool = parameter(True, "A fault is over when its sources pass; otherwise it has to be cleared.")
+    healing_threshold: int = parameter(
+        3, "How often in a row every source of a fault has to pass until it is healed.",
+        minimum=1, maximum=1000000, on_bad="clamp",
+    )  # fmt: skip
+    max_faults: int = parameter(
+        10000,
+        "Faults kept. When there are more, those that are healed or cleared for longest leave; while all are active, "
+        "new ones are refused and counted in `/health`.",
+        minimum=1, maximum=1000000, on_bad="clamp",
+    )  # fmt: skip
     diagnostics: Diagnostics = group(Diagnostics)
     rosout: Rosout = group(Rosout)
     actions: Actions = group(Actions)
