@@ -51,6 +51,9 @@ def test_silence_heals() -> None:
     other = faults(passed_times=3)
     other.take(ERROR_LEVEL, "a", "x", 0.0)
     assert len(other.tick(60.0)) == 3
+    very_many = faults(passed_times=250)
+    very_many.take(ERROR_LEVEL, "a", "x", 0.0)
+    assert [len(very_many.tick(60.0 + number)) for number in range(4)] == [100, 100, 50, 0]
 
 
 def test_a_fault_of_an_earlier_run_heals_too() -> None:

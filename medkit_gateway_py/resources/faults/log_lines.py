@@ -19,6 +19,7 @@ PREFIXES = ("LOG_ERROR_", "LOG_FATAL_")
 TELL_S = 1.0
 # A large robot has some hundred nodes with a logger or three; a node that makes up loggers must not fill the memory.
 MAX_LOGGERS = 1024
+PASSES_AT_ONCE = 100  # `faults.healing_threshold` may be a million, and the ros thread has others to serve
 
 
 @dataclass
@@ -30,6 +31,7 @@ class _Loud:
     heard_at: float
     told_at: float
     untold: str | None = None
+    passes: int = 0  # told since it is silent
 
 
 class LogFaults:
@@ -65,10 +67,10 @@ class LogFaults:
             severity = model.CRITICAL if fatal else model.ERROR
             loud = self._loud[code] = _Loud(subject_of_logger(logger), severity, now, now)
         elif now - loud.told_at < TELL_S:
-            loud.heard_at, loud.untold = now, text
+            loud.heard_at, loud.untold, loud.passes = now, text, 0
             return None
         loud.heard_at = loud.told_at = now
-        loud.untold = None
+        loud.untold, loud.passes = None, 0
         return Observation(code, True, loud.subject, loud.severity, text)
 
     def expect(self, code: str, source: str, severity: int, now: float) -> None:
@@ -84,7 +86,10 @@ class LogFaults:
                 found.append(Observation(code, True, loud.subject, loud.severity, loud.untold))
                 loud.untold, loud.told_at = None, now
             elif now - loud.heard_at >= self._heal_after_s:
-                del self._loud[code]
                 text = f"no such line for {self._heal_after_s:g} s"
-                found += [Observation(code, False, loud.subject, model.INFO, text)] * self._passed_times
+                passes = min(PASSES_AT_ONCE, self._passed_times - loud.passes)
+                found += [Observation(code, False, loud.subject, model.INFO, text)] * passes
+                loud.passes += passes
+                if loud.passes >= self._passed_times:
+                    del self._loud[code]
         return found
