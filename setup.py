@@ -33,6 +33,7 @@ def requirements() -> list[str]:
         "fastapi-offline>=1.7",
         "httpx>=0.27,<1",
         "httpx-aiohttp>=0.1.8",
+        "ifaddr>=0.1.7",
         "orjson>=3.9",
         "prometheus-client>=0.20",
         "pydantic>=2.7",
@@ -78,6 +79,7 @@ setup(
         ],
         f"{NAME}.peer_discovery": [
             f"static = {NAME}.aggregation.peer_discovery.static:StaticPeers",
+            f"mdns = {NAME}.aggregation.peer_discovery.mdns:MdnsPeers",
         ],
     },
 )

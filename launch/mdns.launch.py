@@ -4,8 +4,6 @@
 
 All on this machine and in one ROS domain, with the parameter files of config/topologies/mdns/.
 On machines of their own, give each its file: ros2 launch medkit_gateway_py gateway.launch.py params_file:=...
-
-This version does not look for peers yet: both start, say so, and show their own.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""A gateway with one fixed peer, which would also take in peers that it finds by mDNS.
+"""A gateway with one fixed peer, which also takes in peers that it finds by mDNS.
 
     ros2 launch medkit_gateway_py mixed.launch.py
 
 All on this machine and in one ROS domain, with the parameter files of config/topologies/mixed/.
 On machines of their own, give each its file: ros2 launch medkit_gateway_py gateway.launch.py params_file:=...
-
-This version does not look for peers yet: the fixed one is aggregated.
 """
 
 from __future__ import annotations

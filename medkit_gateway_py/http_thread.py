@@ -142,7 +142,7 @@ class HttpThread:
             configurations=ConfigurationService(parameters),
             logs=logs,
             status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
-            health_blocks=lambda: self._health_blocks(reader, discovery),
+            health_blocks=lambda: {**self._health_blocks(reader, discovery), **federation.discovery_health()},
             warnings=self._warnings,
         )
         server = uvicorn.Server(

@@ -265,11 +265,25 @@ def test_hybrid_falls_back_to_runtime_only_with_a_warning() -> None:
     assert [(finding.level, finding.fatal) for finding in checked.findings] == [("WARN", False)]
 
 
-def test_mdns_is_said_to_be_missing_and_static_peers_stay() -> None:
-    checked = check({**PEERS, "aggregation.discover": True})
-    assert not checked.refused
-    assert checked.config.aggregation.peers == (StaticPeer("b", "http://b:8080"),)
-    assert [f.parameter for f in checked.findings if f.level == "ERROR"] == ["aggregation.discover"]
+@pytest.mark.parametrize(
+    ("name", "value", "used"),
+    [
+        ("mdns_service", "_medkit._tcp.local.", "_medkit._tcp.local."),
+        ("mdns_service", "medkit", "_medkit._tcp.local"),
+        ("mdns_service", "_a-name-of-16-chs._tcp.local", "_medkit._tcp.local"),
+        ("peer_scheme", "ftp", "http"),
+        ("mdns_interfaces", ["192.168.1.2", "fe80::1%eth0", ""], ("192.168.1.2", "fe80::1%eth0")),
+    ],
+)
+def test_mdns_parameters_are_taken_or_replaced(name: str, value: object, used: object) -> None:
+    checked = check({f"aggregation.{name}": value})
+    assert getattr(checked.config.aggregation, name) == used
+    as_given = tuple(filter(None, value)) if isinstance(value, list) else value
+    assert bool(checked.findings) == (as_given != used)
+
+
+def test_an_interface_that_is_no_address_keeps_the_gateway_from_announcing_on_others() -> None:
+    assert check({"aggregation.mdns_interfaces": ["eth0!"]}).refused
 
 
 def test_the_standing_configuration_asks_for_nothing_that_is_not_there() -> None:

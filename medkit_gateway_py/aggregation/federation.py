@@ -117,6 +117,11 @@ class Federation:
         """Call `callback` on the loop with each new tree."""
         self._subscribers.append(callback)
 
+    def discovery_health(self) -> dict[str, Any]:
+        """The blocks of `/health` of those discoveries that have one, by their names."""
+        found = {one.name: getattr(one, "health", None) for one in self._discoveries}
+        return {name: health() for name, health in found.items() if health is not None}
+
     # Life
 
     async def start(self) -> None:
@@ -127,7 +132,7 @@ class Federation:
         self._keeper = asyncio.create_task(self._keep_ids(), name="federation ids")
         # First, because it has settings for peers that others find.
         await self._file.start()
-        for discovery in load(DiscoveryContext(self.config, self.identity)):
+        for discovery in load(DiscoveryContext(self.config, self.identity, lambda: self.peers, self._file.access)):
             try:
                 with anyio.fail_after(1.0):
                     await discovery.start(self._on_peer_event)

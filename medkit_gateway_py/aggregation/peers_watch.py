@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 
 from ..parameters.aggregation import Aggregation
+from .access import Access, access_of
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, UPDATED, PeerEvent, PeerSpec
 from .peers_file import MAX_BYTES, PeersFile, PeersFileError, parse_peers_file
 from .routing import Warn
@@ -76,6 +77,11 @@ class PeersWatch:
             return admitted
         _log.warning("Peer '%s' (%s) was found and is not added: %s", spec.name, spec.url, admitted)
         return None
+
+    def access(self, spec: PeerSpec) -> Access:
+        """How a peer that is about to be added is spoken to; whether it may be added is judged then."""
+        admitted = _admitted(self._file, spec)
+        return access_of((admitted if isinstance(admitted, PeerSpec) else spec).access, self._aggregation)
 
     def gone(self, name: str) -> None:
         """Discovery does not see this peer any more."""

@@ -19,6 +19,8 @@ from .sections import GatewayIdentity, OriginSection
 CLONE_WINDOW_S = 10.0
 # A restart and the last answer of the process before it are this far apart at most, as two polls see them.
 OVERLAP_MARGIN_S = 0.5
+# Of several addresses of one gateway that is used whose source comes first here (AGGREGATION.md §2).
+RANK = {"static": 0, "registry": 2, "mdns": 3}
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views
     warnings: list[Warn] = []
     first_of: dict[str, Peer] = {}
     undecided = False
-    for peer in peers:
+    for peer in sorted(peers, key=lambda one: RANK.get(one.spec.source, 1)):
         if peer.sections is None:
             continue
         gateway = peer.gateway

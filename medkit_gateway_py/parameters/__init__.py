@@ -198,10 +198,6 @@ def not_yet(config: GatewayConfig) -> tuple[GatewayConfig, list[Finding]]:
         message = "discovery.mode is hybrid, but this version serves no manifests yet. Using runtime_only."
         findings.append(Finding("WARN", "discovery.mode", "hybrid", message))
         config = replace(config, discovery=replace(config.discovery, mode="runtime_only"))
-    for name in ("announce", "discover"):
-        if config.aggregation.enabled and getattr(config.aggregation, name):
-            message = f"aggregation.{name} is true, but mDNS is not in this version yet. Using static peers only."
-            findings.append(Finding("ERROR", f"aggregation.{name}", "true", message))
     return config, findings
 
 

@@ -76,15 +76,30 @@ class Aggregation:
         maximum=60000,
         on_bad="clamp",
     )
-    announce: bool = parameter(False, "Announce this gateway on the local network by mDNS. Not in this version.")
-    discover: bool = parameter(False, "Look for peers on the local network by mDNS. Not in this version.")
+    announce: bool = parameter(
+        False,
+        "Announce this gateway on the local network by mDNS. Without `server.host` it then listens on all network "
+        "interfaces, and says so.",
+    )
+    discover: bool = parameter(
+        False,
+        "Look for gateways on the local network by mDNS, and aggregate those that answer. Who is found is trusted.",
+    )
     mdns_service: str = parameter(
-        "_medkit._tcp.local", "mDNS service type; the same on all gateways that shall find each other.", status=LATER
+        "_medkit._tcp.local",
+        "mDNS service type; the same on all gateways that shall find each other.",
+        pattern=r"_[A-Za-z0-9]([A-Za-z0-9-]{0,13}[A-Za-z0-9])?\._(tcp|udp)\.local\.?",
+        clause="a service type as `_medkit._tcp.local`, with a name of 1 to 15 letters, digits and `-`",
     )
-    mdns_name: str = parameter("", "mDNS instance name. Empty: the host name.", status=LATER)
+    mdns_name: str = parameter(
+        "",
+        "mDNS instance name, and what other gateways call this one. Empty: `gateway.name` where that is set, else the "
+        "host name; the instance name then ends with part of the instance id, so that gateways of one host differ.",
+    )
     mdns_interfaces: tuple[str, ...] = parameter(
-        ("",), "Addresses of the network interfaces to announce and browse on. Empty: all.", status=LATER
-    )
+        ("",), "IP addresses of the network interfaces to announce and browse on. Empty: all.",
+        pattern=r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?|", clause="IP addresses", on_bad="refuse",
+    )  # fmt: skip
     forward_auth: bool = parameter(
         False,
         "Send the `Authorization` header of clients on to peers. Only where every peer is trusted, and with "
@@ -96,14 +111,14 @@ class Aggregation:
         on_bad="refuse",
     )
     peer_scheme: str = parameter(
-        "http", "URL scheme of discovered peers that announce none.", choices=("http", "https"), status=LATER
+        "http", "URL scheme of discovered peers that announce none.", choices=("http", "https")
     )
     max_discovered_peers: int = parameter(
-        50, "Peers that discovery may add; static ones do not count.",
-        minimum=1, maximum=1000, on_bad="clamp", status=LATER,
+        50, "Peers that discovery may add; static ones do not count. More are refused with a warning.",
+        minimum=1, maximum=1000, on_bad="clamp",
     )  # fmt: skip
     allow_loopback_discovery: bool = parameter(
-        False, "Accept discovered peers on loopback addresses: several gateways on one host.", status=LATER
+        False, "Accept discovered peers on loopback addresses: several gateways on one host."
     )
     peer_urls: tuple[str, ...] = parameter(
         ("",), "Base URLs of the static peers, as `http://192.168.1.10:8080`. Each belongs to the name at its place in "
@@ -144,7 +159,7 @@ class Aggregation:
         32, "Event streams that peers may hold open here.", minimum=0, maximum=1024, on_bad="clamp", status=LATER
     )
     forget_after_s: int = parameter(
-        604800, "How long ids of entities that are away are remembered, in seconds.",
+        604800, "How long ids of entities that are away, and discovered peers that are, are remembered, in seconds.",
         minimum=1, maximum=315360000, on_bad="clamp",
     )  # fmt: skip
 

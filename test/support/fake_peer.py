@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -144,7 +145,10 @@ class TestGateway:
             return
         info = RequestInfo.from_scope(scope)
         parts = path.strip("/").split("/")[2:]
-        if path == "/api/v1/x-medkit/tree":
+        if path == "/api/v1/health":
+            who = {"instance_id": self.identity.id, "boot_id": self.identity.boot_id}
+            await answer(send, {"status": "healthy", "timestamp": time.time_ns(), "x-medkit": who})
+        elif path == "/api/v1/x-medkit/tree":
             await self._tree(info, scope, send)
         elif path == "/api/v1/faults":
             gathered = await gather_everyone(self.federation, info, "/faults")

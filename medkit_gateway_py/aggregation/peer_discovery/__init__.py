@@ -9,14 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...plugins import find_plugins
 from ..access import Access
 from ..sections import GatewayIdentity
 
+if TYPE_CHECKING:
+    from ..peer import PeerStatus
+
 ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
-BUILT_IN = {"static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers"}
+BUILT_IN = {
+    "static": "medkit_gateway_py.aggregation.peer_discovery.static:StaticPeers",
+    "mdns": "medkit_gateway_py.aggregation.peer_discovery.mdns:MdnsPeers",
+}
 
 ADDED, UPDATED, REMOVED = "added", "updated", "removed"
 # Sources of peers that a person chose; they win over discovered ones of the same name, and need not be allowed.
@@ -48,12 +54,26 @@ class PeerEvent:
     peer: PeerSpec
 
 
+def _nobody() -> tuple[PeerStatus, ...]:
+    return ()
+
+
+def _own_access(spec: PeerSpec) -> Access:
+    return spec.access or Access()
+
+
 @dataclass(frozen=True)
 class DiscoveryContext:
-    """What a discovery is given: the frozen configuration and who we are."""
+    """What a discovery is given: the frozen configuration, who we are, and what is known of peers.
+
+    `peers()` are all peers now, of every discovery. `access(spec)` is how one that may be added is spoken to, for a
+    discovery that asks before it adds. Whether it may be added is decided when it is (AGGREGATION.md §9).
+    """
 
     config: Any
     identity: GatewayIdentity
+    peers: Callable[[], tuple[PeerStatus, ...]] = _nobody
+    access: Callable[[PeerSpec], Access] = _own_access
 
 
 class PeerDiscovery(Protocol):
@@ -66,6 +86,8 @@ class PeerDiscovery(Protocol):
 
     async def stop(self) -> None:
         """Release everything; called once, with a deadline of one second."""
+
+    # One that can be off, starting, ok, degraded or down has `health() -> dict` as well, for `/health` (DECISIONS 25).
 
 
 def load(context: DiscoveryContext) -> list[PeerDiscovery]:
