@@ -31,6 +31,9 @@ from .parameters import GatewayConfig
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .resources.executions import ExecutionHistory
+from .resources.faults.embedded import EmbeddedFaults
+from .resources.faults.events import FaultEvents
+from .resources.faults.model import FaultBackend
 from .resources.logs import LogLine, LogStore
 from .resources.operations import OperationService
 from .resources.status import StatusService
@@ -42,7 +45,7 @@ from .ros.rosout import Rosout
 from .ros.services import ServiceCaller, operation_info
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
-from .state import StateStore
+from .state import StateStore, state_directory
 
 GRACEFUL_STOP_S = 1.5
 BIND_RETRY_S = 2.0
@@ -124,6 +127,8 @@ class HttpThread:
         )
         logs = LogStore(config.logs.buffer_size)
         rosout = Rosout(self._bridge, lambda *line: logs.add(LogLine(*line)))
+        faults, fault_events = self._fault_backend(), FaultEvents()
+        faults.subscribe(fault_events.add)
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
         runtime = config.discovery.runtime
@@ -142,7 +147,12 @@ class HttpThread:
             configurations=ConfigurationService(parameters),
             logs=logs,
             status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
-            health_blocks=lambda: {**self._health_blocks(reader, discovery), **federation.discovery_health()},
+            faults=faults,
+            fault_events=fault_events,
+            health_blocks=lambda: {
+                **self._health_blocks(reader, discovery, faults),
+                **federation.discovery_health(),
+            },
             warnings=self._warnings,
         )
         server = uvicorn.Server(
@@ -161,6 +171,7 @@ class HttpThread:
         )
         try:
             # Our own nodes get their ids before any peer's.
+            await faults.start()
             await rosout.start()
             await discovery.start()
             await federation.start()
@@ -170,7 +181,7 @@ class HttpThread:
             listener.close()
             for close in (
                 discovery.stop, federation.stop, executions.stop, services.stop, reader.stop, writer.stop,
-                parameters.stop, rosout.stop,
+                parameters.stop, rosout.stop, faults.stop,
             ):  # fmt: skip
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
@@ -189,12 +200,19 @@ class HttpThread:
         if serving.done() and not serving.cancelled() and serving.exception() is not None:
             raise serving.exception()  # type: ignore[misc]
 
-    def _health_blocks(self, reader: TopicReader, discovery: LocalDiscovery) -> dict[str, Any]:
+    def _fault_backend(self) -> FaultBackend:
+        """Where faults are kept: beside the state, whose directory is ours alone, or in memory as the state is."""
+        config = self._config
+        directory = state_directory(config.state_dir, config.server.port) if self._state.persistent else None
+        return EmbeddedFaults.of(config.faults, directory)
+
+    def _health_blocks(self, reader: TopicReader, discovery: LocalDiscovery, faults: FaultBackend) -> dict[str, Any]:
         """The blocks of `/health` that are not the API's own: the ROS side, and providers that failed."""
         return {
             "x-medkit-data-provider": reader.health(),
             "x-medkit-subscription-executor": self._bridge.health(),
             "discovery": discovery.health(),
+            "faults": faults.health(),
             "ros": {"state": "ok", **_ros_block(self._hints)},
         }
 

@@ -11,6 +11,8 @@ from ..aggregation.sections import GatewayIdentity
 from ..parameters import GatewayConfig
 from ..resources.configurations import ConfigurationService
 from ..resources.data import DataService
+from ..resources.faults.events import FaultEvents
+from ..resources.faults.model import FaultBackend
 from ..resources.logs import LogStore
 from ..resources.operations import OperationService
 from ..resources.status import StatusService
@@ -36,6 +38,7 @@ class GatewayContext:
     """One gateway, as its HTTP side sees it.
 
     * `identity.version` is the version of this software, `1.2.3`.
+    * `fault_events`: what streams of faults replay and follow.
     * `discovery`: `{mode, strategy, ...}` of `/health` (API.md §2.2), after any fallback.
     * `health_blocks`: called at every `/health`, must not wait. Keys that begin with `x-medkit-` stand at top level,
       all others are subsystem blocks inside `x-medkit` (DECISIONS 25).
@@ -50,6 +53,8 @@ class GatewayContext:
     configurations: ConfigurationService
     logs: LogStore
     status: StatusService
+    faults: FaultBackend
+    fault_events: FaultEvents = field(default_factory=FaultEvents)
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

@@ -5,7 +5,7 @@ Asking itself is `aggregation/fan_out.py` (AGGREGATION.md §8).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -33,10 +33,20 @@ class Gathered:
 
 
 async def of_entity(
-    context: GatewayContext, request: Request, served: Local | Shared, kind: Kind, collection: str
+    context: GatewayContext,
+    request: Request,
+    served: Local | Shared,
+    kind: Kind,
+    collection: str,
+    query: bytes | None = None,
 ) -> Gathered:
-    """The shares of peers in one collection of an entity; nothing for an entity that is served here alone."""
+    """The shares of peers in one collection of an entity; nothing for an entity that is served here alone.
+
+    `query` is asked in the place of the request's own.
+    """
     info = RequestInfo.from_scope(request.scope)
+    if query is not None:
+        info = replace(info, query=query)
     local = info.asks_local(context.identity.id)
     if isinstance(served, Local):
         return Gathered(local)

@@ -63,7 +63,10 @@ ROWS: tuple[Row, ...] = (
             "GET", "/faults", "listAllFaults", "All faults", "FaultList", serve="listAllFaults",
             query=("status", "include_muted", "include_clusters", "partial"),
         ),
-        Row("DELETE", "/faults", "clearAllFaults", "Clear all faults", status=204, query=("status",)),
+        Row(
+            "DELETE", "/faults", "clearAllFaults", "Clear all faults of this gateway", status=204,
+            serve="clearAllFaults", query=("status",),
+        ),
         Row("GET", "/faults/stream", "streamFaults", "Event stream (SSE) of all faults", stream=True),
     ),
     *each(
@@ -73,9 +76,16 @@ ROWS: tuple[Row, ...] = (
             "GET", "/faults", "list<K>Faults", "Faults of one <k>", "FaultList", serve="listFaults",
             query=("status", "partial"),
         ),
-        Row("DELETE", "/faults", "clearAll<K>Faults", "Clear the faults of one <k>", status=204),
-        Row("GET", "/faults/{fault_code}", "get<K>Fault", "One fault of one <k>", "FaultDetail"),
-        Row("DELETE", "/faults/{fault_code}", "clear<K>Fault", "Clear one fault of one <k>", status=204),
+        Row(
+            "DELETE", "/faults", "clearAll<K>Faults", "Clear the faults of one <k>", status=204, serve="clearFaults"
+        ),
+        Row(
+            "GET", "/faults/{fault_code}", "get<K>Fault", "One fault of one <k>", "FaultDetail", serve="getFault"
+        ),
+        Row(
+            "DELETE", "/faults/{fault_code}", "clear<K>Fault", "Clear one fault of one <k>", status=204,
+            serve="clearFault",
+        ),
     ),
     *server(
         "Federation",

@@ -30,6 +30,8 @@ from medkit_gateway_py.parameters import GatewayConfig, check
 from medkit_gateway_py.resources.configurations import ConfigurationService
 from medkit_gateway_py.resources.data import DataService
 from medkit_gateway_py.resources.executions import ExecutionHistory
+from medkit_gateway_py.resources.faults.engine import FaultEngine, Rules
+from medkit_gateway_py.resources.faults.model import Fault, FaultEvent, FaultListing, FaultRecord, Report, Snapshot
 from medkit_gateway_py.resources.logs import LogStore
 from medkit_gateway_py.resources.operations import OperationService
 from medkit_gateway_py.resources.status import StatusService
@@ -235,6 +237,61 @@ class Parameters:
         return ""
 
 
+class Faults:
+    """A fault backend on no disk and no loop: the real engine, judged at once. `error` is raised by all that asks."""
+
+    def __init__(self, *reports: Report, rules: Rules = Rules(healing_threshold=1)) -> None:
+        self.engine = FaultEngine(rules)
+        self.snapshots: dict[str, tuple[Snapshot, ...]] = {}
+        self.cleared: list[tuple[tuple[str, ...], bool]] = []
+        self.listing = FaultListing(())
+        self.error: GatewayError | None = None
+        for report in reports:
+            self.report(report)
+
+    async def start(self) -> None:
+        """Nothing to begin."""
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+
+    def report(self, report: Report) -> None:
+        self.engine.apply(report, 1_767_225_600.0)
+
+    async def list(
+        self, statuses: Sequence[str], include_muted: bool = False, include_clusters: bool = False
+    ) -> FaultListing:
+        self._fail()
+        faults = tuple(fault for fault in self.engine if fault.status in statuses)
+        muted = self.listing.muted if include_muted else ()
+        clusters = self.listing.clusters if include_clusters else ()
+        return dataclasses.replace(self.listing, faults=faults, muted=muted, clusters=clusters)
+
+    async def get(self, fault_code: str) -> FaultRecord | None:
+        self._fail()
+        fault = self.engine.get(fault_code)
+        return None if fault is None else FaultRecord(fault, self.snapshots.get(fault_code, ()))
+
+    async def clear(self, fault_codes: Sequence[str], skip_correlation_auto_clear: bool = True) -> tuple[str, ...]:
+        self._fail()
+        self.cleared.append((tuple(fault_codes), skip_correlation_auto_clear))
+        return tuple(change.fault.fault_code for change in self.engine.clear(fault_codes))
+
+    def subscribe(self, callback: Callable[[FaultEvent], None]) -> None:
+        """Nobody is told."""
+
+    def health(self) -> Mapping[str, Any]:
+        return {"state": "ok", "since": 0.0}
+
+    def status(self, code: str) -> str:
+        fault: Fault | None = self.engine.get(code)
+        return fault.status if fault is not None else ""
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
 async def _no_state(fqn: str) -> str:
     return ""
 
@@ -319,6 +376,7 @@ def gateway(
     nodes: Parameters | None = None,
     logs: LogStore | None = None,
     states: Callable[[str], Awaitable[str]] | None = None,
+    faults: Any = None,
     **more: Any,
 ) -> GatewayContext:
     """A context over one tree; `parameters` are the gateway's own by name, `nodes` has those of nodes."""
@@ -338,6 +396,7 @@ def gateway(
         configurations=ConfigurationService(nodes or Parameters()),
         logs=logs or LogStore(config.logs.buffer_size),
         status=StatusService(states or _no_state),
+        faults=faults or Faults(),
         **more,
     )
 

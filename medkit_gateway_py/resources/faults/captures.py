@@ -18,8 +18,8 @@ Capture = Callable[[Fault], Awaitable[Sequence[Snapshot]]]
 Attach = Callable[[Fault, Sequence[Snapshot]], Awaitable[int]]
 
 AT_ONCE = 4
-# A storm of new faults has the same cause; the snapshots of the first ones tell it.
-MAX_WAITING = 64
+# A storm of new faults has one cause, and the snapshots of the first ones tell it; later values would mislead.
+MAX_WAITING = 16
 CAPTURE_S = 3.0
 
 _log = logging.getLogger(__name__)

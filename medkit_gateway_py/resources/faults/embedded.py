@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 
 from ...database import StateError
+from ...parameters.faults import Faults
 from .captures import Capture, Captures
 from .engine import Change, FaultEngine, Refused, Rules
 from .intake import Intake
@@ -74,7 +75,7 @@ class EmbeddedFaults:
         self._told: dict[str, float] = {}
         self._untold: dict[str, None] = {}
         self._refused: Counter[str] = Counter()
-        self._subscribers: list[Callable[[FaultEvent], None]] = []
+        self._subscribers: list[Callable[[FaultEvent], object]] = []
         self._turn = anyio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._clearing: set[asyncio.Task[tuple[str, ...]]] = set()
@@ -84,6 +85,17 @@ class EmbeddedFaults:
         self._memory_only = ""
         self._notes: tuple[str, ...] = ()
         self._state, self._since = "starting", clock()
+
+    @classmethod
+    def of(cls, config: Faults, directory: Path | None, capture: Capture | None = None) -> EmbeddedFaults:
+        """The store that the parameters ask for."""
+        rules = Rules(
+            config.confirmation_threshold, config.healing_enabled, config.healing_threshold,
+            config.auto_confirm_after_s, config.max_faults,
+        )  # fmt: skip
+        kept = config.snapshots
+        limits = SnapshotLimits(kept.max_per_fault, kept.max_bytes_per_fault, kept.max_bytes)
+        return cls(rules, directory, limits, capture)
 
     async def start(self) -> None:
         """Open the file and load what it has."""
@@ -150,7 +162,7 @@ class EmbeddedFaults:
         task.add_done_callback(self._clearing.discard)
         return await asyncio.shield(task)
 
-    def subscribe(self, callback: Callable[[FaultEvent], None]) -> None:
+    def subscribe(self, callback: Callable[[FaultEvent], object]) -> None:
         """Call `callback` on the loop with each change, in order, after it is on disk."""
         self._subscribers.append(callback)
 
