@@ -128,7 +128,7 @@ class HttpThread:
         logs = LogStore(config.logs.buffer_size)
         rosout = Rosout(self._bridge, lambda *line: logs.add(LogLine(*line)))
         faults, fault_events = self._fault_backend(), FaultEvents()
-        faults.subscribe(fault_events.add)
+        faults.subscribe(fault_events.publish)
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
         runtime = config.discovery.runtime

@@ -75,7 +75,7 @@ class EmbeddedFaults:
         self._told: dict[str, float] = {}
         self._untold: dict[str, None] = {}
         self._refused: Counter[str] = Counter()
-        self._subscribers: list[Callable[[FaultEvent], object]] = []
+        self._subscribers: list[Callable[[FaultEvent], None]] = []
         self._turn = anyio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._clearing: set[asyncio.Task[tuple[str, ...]]] = set()
@@ -162,7 +162,7 @@ class EmbeddedFaults:
         task.add_done_callback(self._clearing.discard)
         return await asyncio.shield(task)
 
-    def subscribe(self, callback: Callable[[FaultEvent], object]) -> None:
+    def subscribe(self, callback: Callable[[FaultEvent], None]) -> None:
         """Call `callback` on the loop with each change, in order, after it is on disk."""
         self._subscribers.append(callback)
 

@@ -52,6 +52,10 @@ class FaultEvents:
                 _log.exception("a subscriber of fault events failed")
         return number
 
+    def publish(self, event: FaultEvent) -> None:
+        """`add`, as a fault backend calls its subscribers."""
+        self.add(event)
+
     def after(self, last_event_id: int) -> list[tuple[int, FaultEvent]]:
         """What is kept of the events after this id, in order; nothing for an id that is not given yet.
 

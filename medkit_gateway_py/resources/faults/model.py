@@ -120,7 +120,7 @@ class FaultBackend(Protocol):
     async def clear(self, fault_codes: Sequence[str], skip_correlation_auto_clear: bool = True) -> tuple[str, ...]:
         """Clear faults; gives the codes that were there to be cleared."""
 
-    def subscribe(self, callback: Callable[[FaultEvent], object]) -> None:
+    def subscribe(self, callback: Callable[[FaultEvent], None]) -> None:
         """Call `callback` on the loop with each change, in order, after it is on disk."""
 
     def health(self) -> Mapping[str, Any]:
