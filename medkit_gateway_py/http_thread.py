@@ -24,6 +24,7 @@ from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
+from .api.sse import Streams
 from .discovery.local import LocalDiscovery
 from .discovery.provider import ProviderContext
 from .entities.layers import LayerOptions
@@ -50,6 +51,8 @@ from .state import StateStore, state_directory
 GRACEFUL_STOP_S = 1.5
 BIND_RETRY_S = 2.0
 START_TIMEOUT_S = 20.0
+# How long what was sent may stay without acknowledgement before a connection counts as broken.
+SENT_UNSEEN_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +141,7 @@ class HttpThread:
             federation.given,
             federation.update_local,
         )
+        streams = Streams(config.sse.max_clients, config.aggregation.max_peer_streams)
         context = GatewayContext(
             config=config,
             identity=identity,
@@ -147,6 +151,7 @@ class HttpThread:
             configurations=ConfigurationService(parameters),
             logs=logs,
             status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
+            streams=streams,
             faults=faults,
             fault_events=fault_events,
             health_blocks=lambda: {
@@ -169,6 +174,8 @@ class HttpThread:
                 timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
             )
         )
+        # An answer is left unfinished on purpose only, and whoever does so has said why.
+        logging.getLogger("uvicorn.error").addFilter(_not_unfinished)
         try:
             # Our own nodes get their ids before any peer's.
             await faults.start()
@@ -176,7 +183,7 @@ class HttpThread:
             await discovery.start()
             await federation.start()
             self._summary(discovery, federation, listener)
-            await self._serve_until_stopped(server, listener)
+            await self._serve_until_stopped(server, listener, streams)
         finally:
             listener.close()
             for close in (
@@ -188,13 +195,14 @@ class HttpThread:
                 if scope.cancelled_caught:
                     _log.warning("%s did not end in time", getattr(close, "__qualname__", close))
 
-    async def _serve_until_stopped(self, server: uvicorn.Server, listener: socket.socket) -> None:
+    async def _serve_until_stopped(self, server: uvicorn.Server, listener: socket.socket, streams: Streams) -> None:
         assert self._stop is not None
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         stopping = asyncio.ensure_future(self._stop.wait())
         self._ready.set()
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        streams.close()
         server.should_exit = True
         await asyncio.wait({serving}, timeout=GRACEFUL_STOP_S + 1.0)
         if serving.done() and not serving.cancelled() and serving.exception() is not None:
@@ -255,6 +263,10 @@ def _ros_block(hints: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _not_unfinished(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing response."
+
+
 def _tell_servers(tree: FederatedTree, services: ServiceCaller, actions: ActionCaller) -> None:
     """Say which services and actions the own graph has, with each new tree."""
     apps = tree.local.apps.values()
@@ -274,6 +286,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Accepted sockets inherit it. A stream says something at least every 30 s, so a client that vanished without
+        # a word is noticed; without this, the kernel repeats what it sent for a quarter of an hour.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SENT_UNSEEN_S * 1000))
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One peer: its poll, its state, and the last good tree that it told (AGGREGATION.md §6).
+"""One peer: how it is followed, its state, and the last good tree that it told (AGGREGATION.md §6).
 
 What its tree means beside others is decided in `federation.py`; nothing here merges.
 """
@@ -24,10 +24,11 @@ from .compatible import CompatiblePoll
 from .peer_discovery import PeerSpec
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
 from .transport import CONTROL
+from .tree_sync import FULL_RETRY_S, StreamRefused, follow_tree
 
 OURS, COMPATIBLE = "medkit_gateway_py", "compatible"
 TREE_TARGET = b"/api/v1/x-medkit/tree"
-# Until changes are streamed, this is how long a change may go unseen; a 304 costs a peer next to nothing.
+# A peer that gives no stream of its changes is asked so often; a 304 costs it next to nothing.
 POLL_INTERVAL_S = 1.0
 # `/health` of a C++ gateway is polled less often (AGGREGATION.md §6).
 COMPATIBLE_INTERVAL_S = 2.0
@@ -37,6 +38,9 @@ MIN_POLL_GAP_S = 0.2
 TREE_TOTAL_TIMEOUTS = 5
 # One 404 may come from a proxy while a gateway restarts; as many in a row mean another kind of gateway.
 STRANGE_ANSWERS_TO_SWITCH = 3
+# A stream that keeps ending this soon is no gain over polling.
+SHORT_STREAM_S = 2.0
+SHORT_STREAMS_TO_POLL = 4
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +110,10 @@ class Peer:
         self._dropped: tuple[DroppedItem, ...] = ()
         self._dropped_count = 0
         self._wake = anyio.Event()
+        self._document: TreeDocument | None = None
+        self._no_stream_until = 0.0
+        self._stream_ended = False
+        self._short_streams = 0
 
     @property
     def is_online(self) -> bool:
@@ -140,11 +148,12 @@ class Peer:
         return None if self.last_seen is None else int((time.monotonic() - self.last_seen) * 1000)
 
     async def run(self) -> None:
-        """Poll until cancelled; the first poll is sent at once."""
+        """Fetch its tree and follow its changes, until cancelled; where it cannot be followed, it is polled."""
         while True:
             now = time.monotonic()
             if not self.paused and self.breaker.allows_probe(now):
                 await self._poll()
+                self._stream_ended = await self._follow()
             self._wake = anyio.Event()
             await anyio.sleep(MIN_POLL_GAP_S)
             with anyio.move_on_after(max(0.0, self._pause() - MIN_POLL_GAP_S)):
@@ -164,7 +173,7 @@ class Peer:
     def _pause(self) -> float:
         if self.breaker.state != "closed":
             return self.breaker.delay(time.monotonic())
-        if self.breaker.failures:
+        if self.breaker.failures or self._stream_ended:
             return MIN_POLL_GAP_S
         interval = COMPATIBLE_INTERVAL_S if self.kind == COMPATIBLE else POLL_INTERVAL_S
         return interval * (0.9 + 0.2 * random.random())
@@ -221,6 +230,56 @@ class Peer:
                 _log.info("Peer '%s' answers", self.name)
             self.last_error = ""
 
+    async def _follow(self) -> bool:
+        """Follow its stream of changes for as long as that goes; False when it gives none."""
+        started = time.monotonic()
+        if self._document is None or started < self._no_stream_until:
+            return False
+        try:
+            await follow_tree(
+                self.client, self._document, self._max_entities, self._timeout_s, self._heard, self._accept
+            )
+        except StreamRefused as error:
+            self._poll_instead(str(error), error.retry_s)
+            return False
+        except (BadAnswer, TreeDocumentError) as error:
+            self._etag = ""
+            self._poll_instead(f"sends a stream that cannot be used: {error}", FULL_RETRY_S)
+            return False
+        except NotResponding as error:
+            self._silent(error.message)
+        except (PeerUnavailable, ServiceUnavailable) as error:
+            # The poll that comes next decides whether the peer is gone or only its stream.
+            _log.debug("%s", error.message)
+        except Exception:
+            _log.exception("Following peer '%s' failed", self.name)
+        self._short_streams = self._short_streams + 1 if time.monotonic() - started < SHORT_STREAM_S else 0
+        if self._short_streams >= SHORT_STREAMS_TO_POLL:
+            self._short_streams = 0
+            self._poll_instead("ends its streams at once", FULL_RETRY_S)
+            return False
+        # Not all who lost one gateway's stream shall come back at one moment.
+        await anyio.sleep(MIN_POLL_GAP_S * random.random())
+        return True
+
+    def _poll_instead(self, why: str, retry_s: float) -> None:
+        _log.info("Peer '%s' %s; it is polled instead", self.name, why)
+        self._no_stream_until = time.monotonic() + retry_s * (0.8 + 0.4 * random.random())
+
+    def _heard(self) -> bool:
+        """Its stream said something; False when it is thought to be gone all the same, and the poll must decide."""
+        self.last_seen = time.monotonic()
+        if self.breaker.allows_calls():
+            self.breaker.succeeded()
+        return self.sections is not None
+
+    def _silent(self, text: str) -> None:
+        """Nothing came for too long: offline at once, calls fail fast until a poll is answered."""
+        self.last_error = text
+        while self.breaker.allows_calls():
+            self.breaker.failed(time.monotonic())
+        self._lost(text)
+
     async def _poll_tree(self) -> None:
         headers = [(b"if-none-match", self._etag.encode("latin-1", "replace"))] if self._etag else []
         answer = await self.client.get(
@@ -246,8 +305,8 @@ class Peer:
         self.kind = OURS
         self.client.use_short_connections(False)
         etag = answer.headers.get("etag", "")
-        self._etag = etag if len(etag) < 300 else ""
         self._accept(document)
+        self._etag = etag if len(etag) < 300 else ""
 
     async def _maybe_compatible(self, status: int) -> None:
         self._strange += 1
@@ -263,12 +322,13 @@ class Peer:
             if self.kind == COMPATIBLE:
                 self.kind = ""
             raise BadAnswer("is one of ours, and does not serve its tree")
-        self.kind = COMPATIBLE
+        self.kind, self._document = COMPATIBLE, None
         if result.section is not None:
             self._dropped, self._dropped_count = result.dropped, result.dropped_count
             self._take(GatewayIdentity(result.section.id, "", self.name, result.version), (result.section,))
 
     def _accept(self, document: TreeDocument) -> None:
+        self._document, self._etag = document, f'"{document.gateway.boot_id}-{document.seq}"'
         self._dropped, self._dropped_count = document.dropped, document.dropped_count
         if document.dropped_count:
             first = document.dropped[0]
@@ -310,7 +370,7 @@ class Peer:
 
     def _lost(self, reason: str) -> None:
         """Its tree leaves the merge; what kind of gateway comes back is asked anew."""
-        self._strange, self._etag = 0, ""
+        self._strange, self._etag, self._document = 0, "", None
         if self.sections is None:
             return
         _log.warning("Peer '%s' (%s) is offline: %s", self.name, self.spec.url, reason)

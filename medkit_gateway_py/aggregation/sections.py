@@ -214,24 +214,53 @@ def tree_from_wire(document: Any, max_entities: int) -> TreeDocument:
     except ValueError as error:
         raise TreeDocumentError(str(error)) from None
     reader = _Reader(max_entities)
-    sections = []
-    seen: set[str] = set()
-    for index, wire in enumerate(origins):
-        try:
-            section = reader.section(wire, f"origins[{index}]")
-        except TreeDocumentError:
-            raise
-        except ValueError as error:
-            reader.drop(f"origins[{index}]", str(error))
-            continue
-        if section.id in seen:
-            reader.drop(f"origins[{index}]", "a second section of the same origin")
-        elif section.path[0] != gateway.id or section.path[-1] != section.id:
-            reader.drop(f"origins[{index}]", "path does not lead from the gateway to the origin")
-        else:
-            seen.add(section.id)
-            sections.append(section)
-    return TreeDocument(gateway, seq, tuple(sections), tuple(reader.dropped), reader.dropped_count)
+    sections = reader.sections(origins, "origins", gateway.id)
+    return TreeDocument(gateway, seq, sections, tuple(reader.dropped), reader.dropped_count)
+
+
+def delta_to_wire(
+    before: Sequence[OriginSection], after: Sequence[OriginSection], base: int, seq: int
+) -> dict[str, Any]:
+    """What turns one exported tree into the next: `{base, seq, set, gone}` (AGGREGATION.md §6)."""
+    known = {section.id: section for section in before}
+    present = {section.id for section in after}
+    return {
+        "base": base,
+        "seq": seq,
+        "set": [section_to_wire(section) for section in after if known.get(section.id) != section],
+        "gone": [origin for origin in known if origin not in present],
+    }
+
+
+def apply_delta(document: TreeDocument, delta: Any, max_entities: int) -> TreeDocument | None:
+    """The document after a delta; None when the whole must be fetched: the delta does not follow, or cannot be read.
+
+    Sections keep their places, new ones come at the end. Raises TreeDocumentError as `tree_from_wire` does; bounds
+    are those of the whole document, so that many small deltas cannot do what one document may not.
+    """
+    if not isinstance(delta, dict):
+        raise TreeDocumentError("not an object")
+    changed, gone = delta.get("set", []), delta.get("gone", [])
+    if not isinstance(changed, list) or not isinstance(gone, list):
+        raise TreeDocumentError("set and gone: expected arrays")
+    try:
+        base, seq = _sequence(delta.get("base")), _sequence(delta.get("seq"))
+    except ValueError as error:
+        raise TreeDocumentError(str(error)) from None
+    if base != document.seq or seq < base:
+        return None
+    reader = _Reader(max_entities)
+    read = {section.id: section for section in reader.sections(changed, "set", document.gateway.id)}
+    if len(read) != len(changed):
+        return None
+    left = {origin for origin in gone if isinstance(origin, str)}
+    sections = [read.pop(one.id, one) for one in document.sections if one.id in read or one.id not in left]
+    sections += read.values()
+    if len(sections) > MAX_ORIGINS:
+        raise TreeDocumentError(f"more than {MAX_ORIGINS} origins")
+    if sum(sum(section.tree.counts().values()) for section in sections) > max_entities:
+        raise TreeDocumentError(f"more than {max_entities} entities")
+    return TreeDocument(document.gateway, seq, tuple(sections), tuple(reader.dropped), reader.dropped_count)
 
 
 def _identity(wire: Any) -> GatewayIdentity:
@@ -285,6 +314,26 @@ class _Reader:
         self.dropped_count += 1
         if len(self.dropped) < MAX_DROPPED_NAMED:
             self.dropped.append(DroppedItem(where, reason))
+
+    def sections(self, wires: Sequence[Any], where: str, gateway_id: str) -> tuple[OriginSection, ...]:
+        """The sections of one gateway; a wrong one is dropped. Raises TreeDocumentError for too many entities."""
+        found: dict[str, OriginSection] = {}
+        for index, wire in enumerate(wires):
+            place = f"{where}[{index}]"
+            try:
+                section = self.section(wire, place)
+            except TreeDocumentError:
+                raise
+            except ValueError as error:
+                self.drop(place, str(error))
+                continue
+            if section.id in found:
+                self.drop(place, "a second section of the same origin")
+            elif section.path[0] != gateway_id or section.path[-1] != section.id:
+                self.drop(place, "path does not lead from the gateway to the origin")
+            else:
+                found[section.id] = section
+        return tuple(found.values())
 
     def section(self, wire: Any, where: str) -> OriginSection:
         if not isinstance(wire, dict):

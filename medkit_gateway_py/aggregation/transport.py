@@ -15,9 +15,10 @@ import httpx
 import yarl
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 
-CONTROL, CALLS, FRESH = "control", "calls", "fresh"
-# Lanes: polls; GET calls; everything that must not meet a stale connection, and long streams.
-LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64}
+CONTROL, CALLS, FRESH, STREAMS = "control", "calls", "fresh", "streams"
+# Lanes: polls; GET calls; everything that must not meet a stale connection, and clients' long streams; our own streams,
+# of which there are two to a peer, and for a moment the old one beside the new.
+LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64, STREAMS: 4}
 KEEPALIVE_S = 30.0
 # "A fresh connection or one that was idle for less than a second" (AGGREGATION.md §7). The C++ gateway closes idle
 # connections after two seconds, so every call to one goes this way (§11).

@@ -14,11 +14,24 @@ from .middleware.cors import Cors
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
 from .route_table import ROWS
-from .routes import configurations, data, docs, entities, faults, later, logs, operations, server, status, vendor
+from .routes import (
+    configurations,
+    data,
+    docs,
+    entities,
+    faults,
+    later,
+    logs,
+    operations,
+    server,
+    status,
+    streams,
+    vendor,
+)
 from .routes.handlers import Factory, Rooms
 from .snapshots import SnapshotMiddleware, Snapshots
 
-_MODULES = (server, entities, docs, data, operations, configurations, logs, status, faults, vendor, later)
+_MODULES = (server, entities, docs, data, operations, configurations, logs, status, faults, streams, vendor, later)
 
 
 def create_app(context: GatewayContext) -> ASGIApp:

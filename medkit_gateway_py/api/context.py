@@ -16,6 +16,7 @@ from ..resources.faults.model import FaultBackend
 from ..resources.logs import LogStore
 from ..resources.operations import OperationService
 from ..resources.status import StatusService
+from .sse import Streams
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
@@ -55,6 +56,7 @@ class GatewayContext:
     status: StatusService
     faults: FaultBackend
     fault_events: FaultEvents = field(default_factory=FaultEvents)
+    streams: Streams = field(default_factory=Streams)
     discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

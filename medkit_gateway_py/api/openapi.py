@@ -127,6 +127,9 @@ def _responses(row: Row) -> Json:
     if row.kind is not None or row.query:
         # Of a peer that has the entity, or of bounds that are reached.
         errors += [502, 503, 504, 508]
+    elif row.stream:
+        # All places are taken.
+        errors.append(503)
     responses.update({str(status): ERROR_REF for status in sorted(errors)})
     return responses
 

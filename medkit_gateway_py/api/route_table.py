@@ -90,6 +90,10 @@ ROWS: tuple[Row, ...] = (
     *server(
         "Federation",
         Row("GET", "/x-medkit/tree", "getTree", "The tree as peers read it", "TreeDocument", serve="tree", etag=True),
+        Row(
+            "GET", "/x-medkit/tree/stream", "streamTree", "Event stream (SSE) of changes of the tree", stream=True,
+            serve="treeStream",
+        ),
         Row("GET", "/x-medkit/peers", "listPeers", "Peer gateways", "PeerList", serve="listPeers"),
         Row("GET", "/x-medkit/peers/{name}", "getPeer", "One peer gateway", "Peer", serve="getPeer"),
     ),

@@ -156,7 +156,7 @@ class Aggregation:
         minimum=1, maximum=1000000, on_bad="clamp",
     )  # fmt: skip
     max_peer_streams: int = parameter(
-        32, "Event streams that peers may hold open here.", minimum=0, maximum=1024, on_bad="clamp", status=LATER
+        32, "Event streams that peers may hold open here.", minimum=0, maximum=1024, on_bad="clamp"
     )
     forget_after_s: int = parameter(
         604800, "How long ids of entities that are away, and discovered peers that are, are remembered, in seconds.",

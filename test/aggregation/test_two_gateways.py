@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
 
 from medkit_gateway_py.aggregation.routing import FederatedTree
-from support.fake_peer import TestGateway, running, tree_of
+from support.fake_peer import TestGateway, answer, running, tree_of
 from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
@@ -246,16 +247,27 @@ async def test_a_request_that_comes_back_is_508_and_a_tree_or_fan_out_answers_fo
         assert len((await client.get(f"{a.url}/api/v1/x-medkit/tree")).json()["origins"]) == 2
 
 
-async def test_unchanged_trees_are_asked_for_with_their_etag_and_change_nothing() -> None:
-    async with pair() as (a, b, _):
-        version = a.federation.tree.version
-        b.requests.clear()
-        await async_eventually(lambda: len(b.requests) >= 2, within=5)
-        assert all(headers["if-none-match"].startswith('"') for _, _, headers in b.requests)
-        assert a.federation.tree.version == version
-        await b.serve_tree(tree_of(["cam", "nav", "new"], "arm", "vision"))
-        await async_eventually(lambda: "new" in a.federation.tree.apps, within=3)
-        assert a.federation.tree.version == version + 1
+async def test_a_peer_without_a_stream_is_polled_with_its_etag_and_nothing_changes() -> None:
+    async def no_stream(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, {"error_code": "resource-not-found", "message": "Resource not found"}, 404)
+
+    b = TestGateway("b", {})
+    b.routes["/api/v1/x-medkit/tree/stream"] = no_stream
+    async with running(b):
+        await b.serve_tree(tree_of(["cam", "nav"], "arm"))
+        a = TestGateway("a", {"b": b.url})
+        async with running(a):
+            await async_eventually(lambda: "nav" in a.federation.tree.apps)
+            version = a.federation.tree.version
+            await async_eventually(lambda: any(path.endswith("/stream") for _, path, _ in b.requests))
+            b.requests.clear()
+            await async_eventually(lambda: len(b.requests) >= 2, within=10)
+            assert all(headers["if-none-match"].startswith('"') for _, _, headers in b.requests)
+            assert all(path == "/api/v1/x-medkit/tree" for _, path, _ in b.requests)
+            assert a.federation.tree.version == version
+            await b.serve_tree(tree_of(["cam", "nav", "new"], "arm"))
+            await async_eventually(lambda: "new" in a.federation.tree.apps, within=10)
+            assert a.federation.tree.version == version + 1
 
 
 async def test_subscribers_hear_of_each_new_tree_and_one_that_fails_hurts_nobody() -> None:

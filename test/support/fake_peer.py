@@ -23,6 +23,8 @@ from medkit_gateway_py.aggregation.forward import ForwardMiddleware
 from medkit_gateway_py.aggregation.request import RequestInfo
 from medkit_gateway_py.aggregation.routing import Shared
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
+from medkit_gateway_py.api.sse import EventStream, Streams
+from medkit_gateway_py.api.tree_feed import TreeFeed
 from medkit_gateway_py.entities.ids import GivenId
 from medkit_gateway_py.entities.model import App, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
@@ -78,10 +80,15 @@ class TestGateway:
     def __init__(
         self, name: str, peers: dict[str, str], *, state: StateStore | None = None, **aggregation: Any
     ) -> None:
+        if state is not None:
+            # Another process of the same instance: as a state that is opened again says.
+            state.boot_id = f"{state.boot_id}+"
         self.state = state or StateStore.open(None)
         self.identity = GatewayIdentity(self.state.instance_id, self.state.boot_id, name, "1.0.0")
         self.config = configuration(peers, **aggregation)
         self.federation = Federation(self.config, self.identity, self.state)
+        self.streams = Streams()
+        self._feed = TreeFeed(self.federation)
         self.routes: dict[str, Any] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.url = ""
@@ -112,6 +119,7 @@ class TestGateway:
     async def stop(self) -> None:
         """Stop aggregating and listening."""
         await self.federation.stop()
+        self.streams.close()
         if self._server is not None and self._task is not None:
             self._server.should_exit = self._server.force_exit = True
             await asyncio.wait_for(self._task, 5)
@@ -150,6 +158,9 @@ class TestGateway:
             await answer(send, {"status": "healthy", "timestamp": time.time_ns(), "x-medkit": who})
         elif path == "/api/v1/x-medkit/tree":
             await self._tree(info, scope, send)
+        elif path == "/api/v1/x-medkit/tree/stream":
+            place = dict(scope["headers"]).get(b"last-event-id", b"").decode()
+            await EventStream(self.streams, self._feed.cursor(place), keep_alive_s=1.0)(scope, receive, send)
         elif path == "/api/v1/faults":
             gathered = await gather_everyone(self.federation, info, "/faults")
             own = [{"fault_code": f"FAULT_OF_{self.identity.name}"}] if info.asks_local(self.identity.id) else []
