@@ -32,9 +32,8 @@ from .parameters import GatewayConfig
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .resources.executions import ExecutionHistory
-from .resources.faults.embedded import EmbeddedFaults
 from .resources.faults.events import FaultEvents
-from .resources.faults.model import FaultBackend
+from .resources.faults.room import FaultRoom
 from .resources.logs import LogLine, LogStore
 from .resources.operations import OperationService
 from .resources.status import StatusService
@@ -46,7 +45,7 @@ from .ros.rosout import Rosout
 from .ros.services import ServiceCaller, operation_info
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
-from .state import StateStore, state_directory
+from .state import StateStore
 
 GRACEFUL_STOP_S = 1.5
 BIND_RETRY_S = 2.0
@@ -129,9 +128,12 @@ class HttpThread:
             self._bridge, config.parameter_service_timeout_sec, config.parameter_service_negative_cache_sec
         )
         logs = LogStore(config.logs.buffer_size)
-        rosout = Rosout(self._bridge, lambda *line: logs.add(LogLine(*line)))
-        faults, fault_events = self._fault_backend(), FaultEvents()
-        faults.subscribe(fault_events.publish)
+
+        def heard(*line: Any) -> None:
+            logs.add(LogLine(*line))
+            faults.sources.heard_line(*line[2:5])
+
+        rosout = Rosout(self._bridge, heard)
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
         runtime = config.discovery.runtime
@@ -141,6 +143,11 @@ class HttpThread:
             federation.given,
             federation.update_local,
         )
+        # Beside the state, whose directory is ours alone, or in memory as the state is.
+        folder = self._state.directory
+        faults = FaultRoom(config, self._bridge, folder, reader, parameters, services, lambda: discovery.nodes)
+        fault_events = FaultEvents()
+        faults.backend.subscribe(fault_events.publish)
         streams = Streams(config.sse.max_clients, config.aggregation.max_peer_streams)
         context = GatewayContext(
             config=config,
@@ -152,11 +159,12 @@ class HttpThread:
             logs=logs,
             status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
             streams=streams,
-            faults=faults,
+            faults=faults.backend,
             fault_events=fault_events,
             health_blocks=lambda: {
-                **self._health_blocks(reader, discovery, faults),
+                **self._health_blocks(reader, discovery),
                 **federation.discovery_health(),
+                **faults.health(),
             },
             warnings=self._warnings,
         )
@@ -178,17 +186,17 @@ class HttpThread:
         logging.getLogger("uvicorn.error").addFilter(_not_unfinished)
         try:
             # Our own nodes get their ids before any peer's.
-            await faults.start()
             await rosout.start()
             await discovery.start()
+            await faults.start()
             await federation.start()
             self._summary(discovery, federation, listener)
             await self._serve_until_stopped(server, listener, streams)
         finally:
             listener.close()
             for close in (
-                discovery.stop, federation.stop, executions.stop, services.stop, reader.stop, writer.stop,
-                parameters.stop, rosout.stop, faults.stop,
+                faults.stop, discovery.stop, federation.stop, faults.backend.stop, executions.stop, services.stop,
+                reader.stop, writer.stop, parameters.stop, rosout.stop,
             ):  # fmt: skip
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
@@ -208,19 +216,12 @@ class HttpThread:
         if serving.done() and not serving.cancelled() and serving.exception() is not None:
             raise serving.exception()  # type: ignore[misc]
 
-    def _fault_backend(self) -> FaultBackend:
-        """Where faults are kept: beside the state, whose directory is ours alone, or in memory as the state is."""
-        config = self._config
-        directory = state_directory(config.state_dir, config.server.port) if self._state.persistent else None
-        return EmbeddedFaults.of(config.faults, directory)
-
-    def _health_blocks(self, reader: TopicReader, discovery: LocalDiscovery, faults: FaultBackend) -> dict[str, Any]:
+    def _health_blocks(self, reader: TopicReader, discovery: LocalDiscovery) -> dict[str, Any]:
         """The blocks of `/health` that are not the API's own: the ROS side, and providers that failed."""
         return {
             "x-medkit-data-provider": reader.health(),
             "x-medkit-subscription-executor": self._bridge.health(),
             "discovery": discovery.health(),
-            "faults": faults.health(),
             "ros": {"state": "ok", **_ros_block(self._hints)},
         }
 

@@ -53,7 +53,8 @@ class StateStore:
     """The state of one gateway. Thread-safe; `open` it, `close` it.
 
     persistent: whether it is on disk. problem: "" or why it is not, in a sentence. notes: what else was found at
-    opening and is worth a warning. instance_id, boot_id: AGGREGATION.md §2; the boot ids of one instance sort by age.
+    opening and is worth a warning. directory: where more may be kept under this one's lock, None in memory.
+    instance_id, boot_id: AGGREGATION.md §2; the boot ids of one instance sort by age.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class StateStore:
         self._latest = 0.0
         self._closed = False
         self.persistent = lock_file is not None
+        self.directory: Path | None = None
         self.problem = problem
         self.notes = notes
         self.instance_id = ""
@@ -102,7 +104,9 @@ class StateStore:
         lock_file = _take_lock(path / "state.lock")
         try:
             connection, notes = open_database(path / "state.db", _SCHEMA, SCHEMA_VERSION, _probe)
-            return cls(connection, lock_file, "", notes)
+            store = cls(connection, lock_file, "", notes)
+            store.directory = path
+            return store
         except BaseException:
             os.close(lock_file)
             raise

@@ -201,7 +201,7 @@ class EntityCache:
 class FaultManager:
     """The fault manager node."""
 
-    namespace: str = parameter("", "Namespace of the fault manager's services and topics.", status=LATER)
+    namespace: str = parameter("", "Namespace of the fault manager's services and topics.")
     service_timeout_sec: float = parameter(
         5.0,
         "How long a call of the fault manager may take, in seconds.",
@@ -209,7 +209,6 @@ class FaultManager:
         maximum=float(INT_MAX),
         text="fault_manager.service_timeout_sec {given} must be finite and > 0. Using default 5.0.",
         clause="finite and greater than 0",
-        status=LATER,
     )
 
 

@@ -98,6 +98,16 @@ def test_as_many_are_told_as_it_takes_to_confirm_and_to_heal() -> None:
     assert [bool(take(statuses, "m", level)) for level in (WARN, OK, OK, ERROR)] == [True] * 4
 
 
+def test_everything_is_told_again_to_somebody_else() -> None:
+    statuses = DiagnosticStatuses()
+    for name, level in (("good", OK), ("bad", ERROR)):
+        assert take(statuses, name, level)
+        assert not take(statuses, name, level)
+    statuses.tell_again()
+    assert take(statuses, "good", OK)
+    assert take(statuses, "bad", ERROR)
+
+
 def test_the_table_is_bounded_and_bad_statuses_come_first() -> None:
     statuses = DiagnosticStatuses(max_statuses=3)
     for number in range(10):

@@ -58,7 +58,8 @@ class Room:
 @contextlib.asynccontextmanager
 async def listening(bridge: RosBridge, known: tuple[Fault, ...] = (), **parameters: Any) -> AsyncIterator[Room]:
     room = Room(bridge, **parameters)
-    await room.sources.start(known)
+    await room.sources.start()
+    room.sources.expect(known)
     try:
         yield room
     finally:

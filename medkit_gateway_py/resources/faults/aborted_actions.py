@@ -45,6 +45,10 @@ class ActionFaults:
         left = {action: fqn for action, fqn in self._servers.items() if action in self._goals}
         self._servers = {**left, **servers}
 
+    def tell_again(self) -> None:
+        """Tell of successes as if none had been told: somebody else listens now."""
+        self._passed.clear()
+
     def take(self, action: str, states: Iterable[GoalState]) -> list[Observation]:
         """A status message: all goals that the server remembers."""
         newest = sorted(states, key=lambda one: one.accepted_at)[-MAX_GOALS:]

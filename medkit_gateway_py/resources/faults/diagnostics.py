@@ -77,6 +77,12 @@ class DiagnosticStatuses:
         """Codes that more than one bad status had at once, so far; counted up to 1000."""
         return len(self._shared)
 
+    def tell_again(self) -> None:
+        """Tell of every status with its next message, as if nothing had been told: somebody else listens now."""
+        self._good = dict.fromkeys(self._good, self._passed_times)
+        for bad in self._bad.values():
+            bad.to_tell = self._failed_times
+
     def take(self, status: Any, topic: str, now: float) -> Observation | None:
         """What is new about a `DiagnosticStatus` (or whatever has its members); None when nothing is.
 

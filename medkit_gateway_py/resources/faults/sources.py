@@ -67,12 +67,8 @@ class FaultSources:
         self._since = time.time()
         self._states: dict[str, tuple[str, float]] = {}
 
-    async def start(self, known: Iterable[Fault] = ()) -> None:
-        """Begin to listen; `known` are the faults of an earlier run that have not passed."""
-        now = time.monotonic()
-        for fault in known:
-            for source in fault.reporting_sources:
-                self._logs.expect(fault.fault_code, source, fault.severity, now)
+    async def start(self) -> None:
+        """Begin to listen."""
         self._listening = True
         if self._config.diagnostics.enabled:
             await self._diagnostics.start()
@@ -102,6 +98,23 @@ class FaultSources:
             self._servers = servers
             self._bridge.post(lambda: self._actions.serve(servers))
             self._action_statuses.follow(servers)
+
+    def expect(self, known: Iterable[Fault]) -> None:
+        """These faults are active in the backend: what never says that it passes is waited for in silence."""
+        faults = tuple(known)
+
+        def take() -> None:
+            now = time.monotonic()
+            for fault in faults:
+                for source in fault.reporting_sources:
+                    self._logs.expect(fault.fault_code, source, fault.severity, now)
+
+        self._bridge.post(take)
+
+    def tell_again(self) -> None:
+        """Tell what is so now, as if nothing had been told: another backend has the faults."""
+        self._bridge.post(self._statuses.tell_again)
+        self._bridge.post(self._actions.tell_again)
 
     def heard_line(self, level: int, logger: str, message: str) -> None:
         """In the ros thread: a line of `/rosout`."""
