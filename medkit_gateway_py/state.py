@@ -117,14 +117,16 @@ class StateStore:
             rows = db.execute("SELECT origin, kind, key, id, via, origin_name FROM given ORDER BY given_at, id")
             return GivenIds(GivenId(*row) for row in rows)
 
-    def remember(self, new: Sequence[GivenId], now: float) -> None:
+    def remember(self, new: Sequence[GivenId], now: float) -> list[Owner]:
         """Keep new ids; all of them are on disk when it returns, or none is and StateError was raised.
 
         An owner that has an id already keeps it. ROS-internal nodes (`_...`) are left out (AGGREGATION.md §4).
+        Returned are the owners that had to leave for them (`MAX_GIVEN`).
         """
         kept = [one for one in new if not _is_internal(one)]
         if not kept:
-            return
+            return []
+        evicted: list[Owner] = []
         with self._writing() as db:
             seen = self._advance(now)
             db.executemany(
@@ -134,7 +136,9 @@ class StateStore:
             )
             surplus = db.execute("SELECT count(*) FROM given").fetchone()[0] - MAX_GIVEN
             if surplus > 0:
-                _delete(db, db.execute(_OLDEST, (surplus,)).fetchall())
+                evicted = [(row[0], row[1], row[2]) for row in db.execute(_OLDEST, (surplus,)).fetchall()]
+                _delete(db, evicted)
+        return evicted
 
     def touch(self, keys: Iterable[Owner], now: float) -> None:
         """Note that these owners exist now; unknown ones are ignored."""

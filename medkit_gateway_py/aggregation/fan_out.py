@@ -20,7 +20,7 @@ from ..errors import GatewayError
 from .client import BadAnswer
 from .forward import rewriter_for
 from .peer import COMPATIBLE
-from .request import NO_FAN_OUT, ORIGINS, RequestInfo
+from .request import NO_FAN_OUT, RequestInfo, origins_header
 from .rewrite import Rewriter
 from .routing import FederatedTree, Shared
 
@@ -84,10 +84,11 @@ async def gather_entity(
     federation: Federation, request: RequestInfo, shared: Shared, kind: Kind, entity_id: str, collection: str
 ) -> FanOut:
     """The peers' shares of `GET /{kind}/{id}/{collection}` of an entity that several gateways have."""
+    tree = federation.tree
     if request.is_local_only(federation.identity.id):
-        return FanOut()
+        return _only_local(federation, request)
     targets = [(share.peer, share.origins) for share in shared.contributions]
-    missing = federation.tree.missing(kind, entity_id) if request.origins is None else ()
+    missing = tree.missing(kind, entity_id) if request.origins is None else tree.lacking(request.origins)
     path = f"/{kind.value}/{entity_id}/{collection}"
     return await fan_out(federation, request, path, targets, missing, kind, entity_id)
 
@@ -95,15 +96,24 @@ async def gather_entity(
 async def gather_everyone(federation: Federation, request: RequestInfo, path: str) -> FanOut:
     """What all gateways have at `path` (relative to `/api/v1`): `/faults`, `/version-info`."""
     if not federation.enabled or request.is_local_only(federation.identity.id):
-        return FanOut()
+        return _only_local(federation, request)
     tree = federation.tree
-    targets = list(tree.origins_by_peer.items())
-    missing: list[str] = []
-    if request.origins is None:
-        reached = {peer for peer, _ in targets}
-        missing = [name for name in federation.peer_names() if name not in reached]
-        missing += tree.missing_anything()
+    targets, labels = tree.targets(request.origins)
+    missing = list(labels)
+    if request.asks_local(federation.identity.id):
+        # Who asks us for our own knows nothing of a peer of ours that never told who it is.
+        named = {one.label for one in tree.down} if request.origins is not None else set(labels)
+        missing += [name for name in federation.peer_names() if name not in {*named, *tree.origins_by_peer}]
     return await fan_out(federation, request, path, targets, missing)
+
+
+def _only_local(federation: Federation, request: RequestInfo) -> FanOut:
+    """Nobody is asked. A request that came round and wants others' entities, too, does not get them from us."""
+    lacking = (request.origins or frozenset()) - {federation.identity.id}
+    if request.no_fan_out or not lacking:
+        return FanOut()
+    labels = sorted({federation.tree.label_of(origin) for origin in lacking})
+    return FanOut(failed=labels, peers={label: _known_down(federation, label) for label in labels})
 
 
 async def fan_out(
@@ -193,7 +203,7 @@ class _Asked:
             body = await self._answer(peer)
             self._read(body)
         except (GatewayError, BadAnswer) as error:
-            self.failed = [self.name]
+            self.failed = self._all()
             self.report = {"status": "failed", "error": str(error)}
             if peer is not None and isinstance(error, GatewayError):
                 peer.call_failed(error)
@@ -203,9 +213,14 @@ class _Asked:
         except Exception:
             # A fault of ours with one answer must not take the others' with it.
             _log.exception("Reading the answer of peer '%s' failed", self.name)
-            self.items, self.body, self.failed = [], None, [self.name]
+            self.items, self.body, self.failed = [], None, self._all()
             self.report = {"status": "failed", "error": "internal error while reading its answer"}
         self.report["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
+
+    def _all(self) -> list[str]:
+        """The peer, and whoever was asked through it: their answers are missing as well."""
+        tree = self._federation.tree
+        return sorted({self.name, *(tree.labels[origin] for origin in self._origins if origin in tree.labels)})
 
     async def _answer(self, peer: Peer) -> Json:
         peer.check_callable()
@@ -217,7 +232,7 @@ class _Asked:
             headers.append((NO_FAN_OUT.encode(), b"1"))
         else:
             origins = self._federation.origins_at(self.name, self._origins)
-            headers.append((ORIGINS.encode(), ",".join(origins).encode("latin-1", "replace")))
+            headers.append(origins_header(origins))
         budget = request.bounded(self._federation.config.aggregation.timeout_ms / 1000)
         answer = await peer.client.get(target, request=request, headers=headers, first_byte_s=budget)
         peer.answered()

@@ -17,8 +17,10 @@ import orjson
 
 from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
+from ..state import MAX_GIVEN
 from .echo import EchoFilter
 from .merge import MergeOptions, merge
+from .origins import Admitted, OriginMemory
 from .peer import Peer, PeerStatus
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
 from .peers_watch import PeersWatch
@@ -53,6 +55,11 @@ class Federation:
         self._given = state.given()
         self._local = EntityTree()
         self._local_seq = 0
+        self._memory = OriginMemory(
+            self._given, retain=config.aggregation.unreachable == "retain", now=time.monotonic()
+        )
+        self._admitted = Admitted()
+        self._again: asyncio.TimerHandle | None = None
         own = OriginSection(identity.id, identity.name, identity.boot_id, 0, (identity.id,))
         self.tree = FederatedTree(own=own, given=self._given)
         self._peers: dict[str, Peer] = {}
@@ -97,7 +104,7 @@ class Federation:
 
     def warnings(self) -> tuple[Warn, ...]:
         """What `/health.warnings` says of aggregation."""
-        found = (*self.tree.warnings, *self._views.warnings, *self._file.warnings())
+        found = (*self.tree.warnings, *self._views.warnings, *self._admitted.warnings, *self._file.warnings())
         if self._not_persistent:
             found = (*found, Warn("state_not_persistent", self._not_persistent))
         return found
@@ -153,7 +160,9 @@ class Federation:
             for peer in self._peers.values():
                 await _contained(f"Closing peer '{peer.name}'", peer.aclose())
             await asyncio.gather(*self._closing, return_exceptions=True)
-        self._merger = self._keeper = None
+        if self._again is not None:
+            self._again.cancel()
+        self._merger = self._keeper = self._again = None
         self._tasks.clear()
         self._peers.clear()
         self._discoveries.clear()
@@ -228,31 +237,48 @@ class Federation:
             await asyncio.sleep(MERGE_INTERVAL_S)
 
     async def _merge(self) -> None:
-        self._views = peer_views(list(self._peers.values()), self.identity, time.monotonic())
-        if self._views.undecided:
-            asyncio.get_running_loop().call_later(UNDECIDED_S, self._dirty.set)
-        options = MergeOptions(
-            naming=self.config.aggregation.naming, max_hops=self.config.aggregation.max_hops, peers=self.peer_names()
+        now = time.monotonic()
+        self._views = peer_views(list(self._peers.values()), self.identity, now)
+        aggregation = self.config.aggregation
+        static = {peer.name for peer in self._peers.values() if peer.spec.source == "static"}
+        local = self._local if self._local_seq else None
+        self._admitted = self._memory.admit(
+            self._views.views, self.identity.id, local, static, aggregation.max_hops, now
         )
-        views = self._views.views
-        arguments = (self.identity, self._local, self._local_seq, views, self._given, options)
+        self._look_again(self._admitted.again_in)
+        options = MergeOptions(naming=aggregation.naming, max_hops=aggregation.max_hops, peers=self.peer_names())
+        views = self._admitted.views
+        arguments = (self.identity, self._local, self._local_seq, views, self._given, options, self._memory.past)
         entities = sum(sum(section.tree.counts().values()) for view in views for section in view.sections)
         if entities + len(self._local.apps) > MERGE_ON_LOOP:
             merged = await anyio.to_thread.run_sync(merge, *arguments)
         else:
             merged = merge(*arguments)
         await self._remember(merged.new_ids)
-        self._log_warnings((*merged.tree.warnings, *self._views.warnings))
+        self._memory.merged(merged.chosen)
+        self._log_warnings((*merged.tree.warnings, *self._views.warnings, *self._admitted.warnings))
         new = replace(merged.tree, version=self.tree.version)
         if new != self.tree:
             self._swap(replace(new, version=self.tree.version + 1))
+
+    def _look_again(self, in_s: float | None) -> None:
+        """Merge again when time alone will change what is believed."""
+        if self._views.undecided:
+            in_s = UNDECIDED_S if in_s is None else min(in_s, UNDECIDED_S)
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(in_s, self._dirty.set) if in_s is not None else None
 
     async def _remember(self, new_ids: Sequence[GivenId]) -> None:
         """Commit before anything is served under them; a state that cannot be written must not stop the gateway."""
         if not new_ids:
             return
+        evicted: Sequence[tuple[str, str, str]] = ()
         try:
-            await anyio.to_thread.run_sync(self._state.remember, list(new_ids), time.time())
+            if len(self._given) + len(new_ids) > MAX_GIVEN:
+                # What was seen longest ago leaves: what is there now must count as seen.
+                await anyio.to_thread.run_sync(self._state.touch, self.tree.owners(), time.time())
+            evicted = await anyio.to_thread.run_sync(self._state.remember, list(new_ids), time.time())
             self._not_persistent = ""
         except Exception as error:
             text = f"New ids could not be kept ({error}): after a restart entities may have other ids."
@@ -260,6 +286,27 @@ class Federation:
                 _log.error("%s", text)
             self._not_persistent = text
         self._given.add(new_ids)
+        if evicted:
+            # Ids in use stay in memory also beyond the bound: they must not change while they are served.
+            kept = {*self.tree.owners(), *(one.owner for one in new_ids)}
+            self._given.discard([owner for owner in evicted if owner not in kept])
+
+    async def forget(self, name: str) -> int:
+        """Forget a peer: the ids of all that was reached over it alone (AGGREGATION.md §4); how many there were.
+
+        Gateways that are reached now, over it or another peer, keep theirs: what is listed must not change its id.
+        """
+        async with self._lock:
+            present = {section.id for section in self.tree.sections}
+            origins = self._memory.forget_peer(name, present)
+            forgotten = 0
+            for origin in origins:
+                owners = await anyio.to_thread.run_sync(self._state.forget_origin, origin)
+                owners = owners or [one.owner for one in self._given if one.origin == origin]
+                self._given.discard(owners)
+                forgotten += len(owners)
+            self._dirty.set()
+            return forgotten
 
     def _swap(self, tree: FederatedTree) -> None:
         self.tree = tree
@@ -283,15 +330,18 @@ class Federation:
             await _contained("Keeping the ids", self._mark_and_forget())
 
     async def _mark_and_forget(self) -> None:
+        """What is listed counts as seen; what was not seen for `forget_after_s` is forgotten."""
         async with self._lock:
-            present = {section.id for section in self.tree.sections} | {self.identity.id}
-            owners = [one.owner for one in self._given if one.origin in present]
             now = time.time()
-            await anyio.to_thread.run_sync(self._state.touch, owners, now)
+            await anyio.to_thread.run_sync(self._state.touch, self.tree.owners(), now)
             forgotten = await anyio.to_thread.run_sync(
                 self._state.forget_older_than, now, self.config.aggregation.forget_after_s
             )
             self._given.discard(forgotten or ())
+            remembered = {one.origin for one in self._given} | {section.id for section in self.tree.sections}
+            self._memory.forget({owner[0] for owner in forgotten or ()} - remembered)
+            if forgotten:
+                self._dirty.set()
 
 
 async def _contained(what: str, work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -18,8 +18,9 @@ import httpx
 
 from ..entities.model import Kind
 from ..errors import GatewayError, LoopDetected, NotResponding, PeerUnavailable
+from .peer import COMPATIBLE
 from .relay import Relay
-from .request import RequestInfo
+from .request import RequestInfo, origins_header, origins_of
 from .rewrite import Rewriter
 from .routing import Away, FederatedTree, Remote
 from .transport import CALLS, FRESH
@@ -99,13 +100,17 @@ class ForwardMiddleware:
         if target is None or self._is_ours(scope, target):
             await self._app(scope, receive, send)
             return
-        resolution = self._federation.tree.resolve(target.kind, target.entity_id)
+        tree = self._federation.tree
+        resolution = tree.resolve(target.kind, target.entity_id)
+        wanted = origins_of(scope)
+        if wanted is not None and resolution is not None and not tree.is_owned_by(resolution, wanted):
+            raise PeerUnavailable(
+                "The gateway that this request is meant for is not reached here", entity_id=target.entity_id
+            )
         if isinstance(resolution, Remote):
             await forward_entity(self._federation, scope, receive, send, target, resolution)
         elif isinstance(resolution, Away):
-            raise PeerUnavailable(
-                f"Peer '{resolution.peer}' is not available", entity_id=target.entity_id, peer=resolution.peer
-            )
+            raise resolution.error(target.entity_id)
         else:
             await self._app(scope, receive, send)
 
@@ -128,7 +133,7 @@ async def forward_entity(
     is_detail = not target.rest.strip("/")
     await forward(
         federation, scope, receive, send, peer=remote.peer, path=path,
-        rewriter=rewriter if is_detail or rewriter.ids else None, entity_id=target.entity_id,
+        rewriter=rewriter if is_detail or rewriter.ids else None, entity_id=target.entity_id, origins=remote.origins,
     )  # fmt: skip
 
 
@@ -142,9 +147,11 @@ async def forward(
     path: str,
     rewriter: Rewriter | None = None,
     entity_id: str = "",
+    origins: Sequence[str] = (),
 ) -> None:
     """Send the request to `path` (percent-encoded, from `/api/v1`) of a peer and give its answer, streamed.
 
+    `origins` are those whose entity is meant: the peer refuses when it would reach another (AGGREGATION.md §5).
     Raises PeerUnavailable (502), NotResponding (504), LoopDetected (508), ServiceUnavailable (503) before the first
     byte was sent; PeerUnavailable after it, and then the answer is left unfinished: the server must break the
     connection, so that nobody takes the half for the whole. Returns when the client has left.
@@ -156,7 +163,7 @@ async def forward(
     if known is None:
         raise PeerUnavailable(f"Peer '{peer}' is not available", peer=peer, entity_id=entity_id or None)
     method = "HEAD" if scope.get("medkit.head") else str(scope["method"])
-    exchange = _Exchange(federation, known, info, method, path, rewriter, Upload(scope, receive), send)
+    exchange = _Exchange(federation, known, info, method, path, rewriter, Upload(scope, receive), send, origins)
     try:
         known.check_callable()
         await exchange.run()
@@ -183,7 +190,7 @@ class _Exchange:
 
     def __init__(
         self, federation: Federation, peer: Peer, info: RequestInfo, method: str, path: str,
-        rewriter: Rewriter | None, upload: Upload, send: Send,
+        rewriter: Rewriter | None, upload: Upload, send: Send, origins: Sequence[str],
     ) -> None:  # fmt: skip
         self._federation = federation
         self._peer = peer
@@ -193,6 +200,7 @@ class _Exchange:
         self._rewriter = rewriter
         self._upload = upload
         self._send = send
+        self._origins = origins
 
     async def run(self) -> None:
         """The exchange, ended early when the client leaves.
@@ -276,6 +284,10 @@ class _Exchange:
         encoding = b"identity" if self._rewriter is not None else self._upload.accept_encoding
         headers.append((b"accept-encoding", encoding))
         headers.extend(self._upload.own_headers)
+        if self._origins and self._peer.kind != COMPATIBLE:
+            asked = self._info.origins
+            meant = [origin for origin in self._origins if asked is None or origin in asked]
+            headers.append(origins_header(self._federation.origins_at(self._peer.name, meant)))
         return headers
 
     def _is_stream(self) -> bool:

@@ -1,84 +1,39 @@
 """The merge: our tree, the trees of peers and the ids given so far become one federated tree (AGGREGATION.md §4, §5).
 
 A pure function: no I/O, no clock, no memory but its arguments. New ids are returned and committed by the caller
-before the tree is served.
+before the tree is served. Which of the peers' claims may be believed is decided before, in `origins.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from ..entities.ids import GivenId, GivenIds
+from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
+from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Past, PeerView
 from .names import choose_app_id, peer_name_from, prefixed
-from .routing import Contribution, FederatedTree, Shared, Warn
+from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
+from .shares import route, route_components, shares_of, unite
 
-LOCAL = "local"
+__all__ = ["LOCAL", "MergeOptions", "Merged", "Past", "PeerView", "merge"]
+
 _MERGED_KINDS = (Kind.AREA, Kind.COMPONENT, Kind.FUNCTION)
-# Members of a merged entity that are united; all other ones are filled where they are empty.
-_UNITED = ("tags", "hosts", "depends_on")
-
-
-@dataclass(frozen=True)
-class PeerView:
-    """What one reachable peer told last. A peer that is down has no view."""
-
-    name: str
-    sections: tuple[OriginSection, ...]
-
-
-@dataclass(frozen=True)
-class MergeOptions:
-    """`peers` are the names of all known peers, up or down, in their order; the others are parameters."""
-
-    naming: str = "collision"
-    max_hops: int = 8
-    peers: tuple[str, ...] = ()
+# Only these are kept of a gateway that is away: what its manifest promises (AGGREGATION.md §6).
+_DECLARED = "manifest"
+_NO_PAST = Past()
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The tree and the ids that it gives for the first time."""
+    """The tree, the ids that it gives for the first time, and the ways that it chose."""
 
     tree: FederatedTree
     new_ids: tuple[GivenId, ...]
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A section and the peer through which its origin is reached best."""
-
-    peer: str
-    section: OriginSection
-
-
-@dataclass
-class _Share:
-    """One contribution to an entity that merges by id: from `peer` ("" ourselves), issued by `origin`."""
-
-    entity: Entity
-    peer: str
-    origin: str
-
-
-@dataclass
-class _State:
-    own: OriginSection
-    chosen: list[_Chosen]
-    given: GivenIds
-    options: MergeOptions
-    # (origin, app id at the origin) -> app id here
-    app_ids: dict[tuple[str, str], str] = field(default_factory=dict)
-    apps: dict[str, App] = field(default_factory=dict)
-    remote: dict[tuple[Kind, str], Contribution] = field(default_factory=dict)
-    shared: dict[tuple[Kind, str], Shared] = field(default_factory=dict)
-    new: dict[tuple[str, str, str], GivenId] = field(default_factory=dict)
-    new_app_ids: set[str] = field(default_factory=set)
-    warnings: list[Warn] = field(default_factory=list)
+    chosen: tuple[Chosen, ...] = ()
 
 
 def merge(
@@ -88,21 +43,28 @@ def merge(
     views: Sequence[PeerView],
     given: GivenIds,
     options: MergeOptions,
+    past: Past = _NO_PAST,
 ) -> Merged:
     """Merge once. `views` come in peer order; the result has `version` 0, which the caller replaces.
 
     `given` must hold the ids of the local apps already (`entities/ids.py`).
     """
     own = OriginSection(identity.id, identity.name, identity.boot_id, local_seq, (identity.id,), tree=local)
-    state = _State(own, _choose_sections(own.id, views, options.max_hops), given, options)
+    state = MergeState(own, _choose_sections(own.id, views, options.max_hops), given, options)
+    down = _away(state, views, past)
+    state.retained = [
+        Chosen(one.peer, replace(one.section, tree=_declared(one.section.tree)))
+        for origin, one in past.retained.items()
+        if origin in state.away
+    ]
     _merge_apps(state)
-    merged = {kind: _merge_by_id(state, kind) for kind in _MERGED_KINDS}
-    _route_components(state, merged[Kind.COMPONENT])
+    merged = {kind: shares_of(state, kind) for kind in _MERGED_KINDS}
+    route_components(state, merged[Kind.COMPONENT])
     for kind in (Kind.AREA, Kind.FUNCTION):
         for entity_id, shares in merged[kind].items():
-            _route(state, kind, entity_id, shares)
+            route(state, kind, entity_id, shares)
     trees: dict[Kind, dict[str, Entity]] = {
-        kind: {entity_id: _unite(state, shares) for entity_id, shares in sorted(merged[kind].items())}
+        kind: {entity_id: unite(state, shares) for entity_id, shares in sorted(merged[kind].items())}
         for kind in _MERGED_KINDS
     }
     state.shared = {
@@ -117,35 +79,33 @@ def merge(
         local=local,
         remote=state.remote,
         shared=state.shared,
+        unreachable=state.unreachable,
         origins_by_peer=_origins_by_peer(state.chosen, views),
+        labels={one.section.id: one.label for one in state.chosen},
+        away=state.away,
         renames=_renames(state),
         own=own,
         sections=tuple(one.section for one in state.chosen),
+        down=down,
         exported_ids=_exported_ids(state),
         peers=options.peers,
         warnings=tuple(state.warnings),
         given=given,
     )
-    return Merged(tree, tuple(state.new.values()))
+    return Merged(tree, tuple(state.new.values()), tuple(state.chosen))
 
 
-def _choose_sections(own_id: str, views: Sequence[PeerView], max_hops: int) -> list[_Chosen]:
+def _choose_sections(own_id: str, views: Sequence[PeerView], max_hops: int) -> list[Chosen]:
     """One section an origin: the newest, then the shortest path, then the peer name (AGGREGATION.md §5).
 
     Returned in the order of peers, then of distance: the order in which first names are given.
     """
-    best: dict[str, tuple[tuple[str, int], int, str, int, _Chosen]] = {}
+    best: dict[str, tuple[tuple[str, int], int, str, int, Chosen]] = {}
     for order, view in enumerate(views):
         for section in view.sections:
-            if section.state != "up" or own_id in section.path or len(section.path) > max_hops:
+            if section.state != "up" or not section.is_usable(own_id, max_hops):
                 continue
-            candidate = (
-                (section.boot_id, section.seq),
-                len(section.path),
-                view.name,
-                order,
-                _Chosen(view.name, section),
-            )
+            candidate = (section.age, len(section.path), view.name, order, Chosen(view.name, section))
             present = best.get(section.id)
             if present is None or _is_better(candidate, present):
                 best[section.id] = candidate
@@ -159,21 +119,58 @@ def _is_better(candidate: Any, present: Any) -> bool:
     return bool(candidate[1:3] < present[1:3])
 
 
-def _merge_apps(state: _State) -> None:
+def _away(state: MergeState, views: Sequence[PeerView], past: Past) -> tuple[OriginSection, ...]:
+    """Name the origins that are known and out of reach (`state.away`); what is passed on of them, without entities.
+
+    Known are those behind a peer that is down, and those that a peer says are down. An origin that a peer does not
+    speak of any more is no part of the federation any more.
+    """
+    present = {state.own.id, *(one.section.id for one in state.chosen)}
+    online = {view.name for view in views}
+    down: dict[str, Chosen] = {}
+    for view in views:
+        for section in view.sections:
+            if section.state == "up" or section.id in present:
+                continue
+            if not section.is_usable(state.own.id, state.options.max_hops):
+                continue
+            known = down.get(section.id)
+            if known is None or len(section.path) < len(known.section.path):
+                down[section.id] = Chosen(view.name, section)
+    for origin, way in past.ways.items():
+        if origin in present or way.peer in online or way.peer not in state.options.peers:
+            continue
+        state.away[origin] = way.label
+        if way.section is not None:
+            down[origin] = Chosen(way.peer, replace(way.section, state="down", tree=EntityTree(), served_as={}))
+    for origin, one in down.items():
+        state.away.setdefault(origin, one.label)
+    return tuple(replace(one.section, label=one.label) for _, one in sorted(down.items()))
+
+
+def _declared(tree: EntityTree) -> EntityTree:
+    kept = {
+        kind.value: {entity_id: entity for entity_id, entity in tree.of(kind).items() if entity.source == _DECLARED}
+        for kind in Kind
+    }
+    return EntityTree(**cast("dict[str, Any]", kept))
+
+
+def _merge_apps(state: MergeState) -> None:
     local = state.own.tree
     by_graph_key = {app.graph_key: app.id for app in local.apps.values() if app.graph_key}
     state.apps = {app_id: replace(app, contributors=(LOCAL,)) for app_id, app in local.apps.items()}
     for app_id in local.apps:
         state.app_ids[(state.own.id, app_id)] = app_id
-    seen_here: set[str] = set()
-    sharing: set[str] = set()
     # Which of two origins owns a node of their common graph must not depend on the ways to them.
     owner_of: dict[str, str] = {}
     for one in sorted(state.chosen, key=lambda chosen: chosen.section.id):
         for app in one.section.tree.apps.values():
             if app.graph_key:
                 owner_of.setdefault(app.graph_key, one.section.id)
-    doubled: list[tuple[_Chosen, App]] = []
+    seen_here: set[str] = set()
+    sharing: set[str] = set()
+    doubled: list[tuple[Chosen, App]] = []
     for one in state.chosen:
         for app in one.section.tree.apps.values():
             if app.graph_key in by_graph_key:
@@ -188,181 +185,91 @@ def _merge_apps(state: _State) -> None:
                     by_graph_key.setdefault(app.graph_key, entity_id)
     for one, app in doubled:
         state.app_ids[(one.section.id, app.id)] = by_graph_key[app.graph_key]
+    for one in state.retained:
+        for app in one.section.tree.apps.values():
+            _take_remote_app(state, one, app, is_away=True)
     _rewrite_dependencies(state)
-    if seen_here:
-        fqns = tuple(sorted(local.apps[app_id].fqn for app_id in seen_here if app_id in local.apps))
-        if fqns:
-            state.warnings.append(
-                Warn(
-                    "shared_ros_graph",
-                    f"{len(fqns)} nodes are also seen by {', '.join(sorted(sharing))}: both gateways are on one ROS"
-                    " graph. Each node is listed once, as local. Different ROS_DOMAIN_IDs part them.",
-                    entity_ids=tuple(sorted(app_id for app_id in seen_here if app_id in local.apps)),
-                    ros_node_fqns=fqns,
-                    peer_names=tuple(sorted(sharing)),
-                )
-            )
+    _warn_of_shared_graph(state, seen_here, sharing)
 
 
-def _take_remote_app(state: _State, one: _Chosen, app: App) -> str:
+def _warn_of_shared_graph(state: MergeState, seen_here: set[str], sharing: set[str]) -> None:
+    local = state.own.tree.apps
+    shared = sorted(app_id for app_id in seen_here if app_id in local)
+    if not shared:
+        return
+    state.warnings.append(
+        Warn(
+            "shared_ros_graph",
+            f"{len(shared)} nodes are also seen by {', '.join(sorted(sharing))}: both gateways are on one ROS"
+            " graph. Each node is listed once, as local. Different ROS_DOMAIN_IDs part them.",
+            entity_ids=tuple(shared),
+            ros_node_fqns=tuple(sorted(local[app_id].fqn for app_id in shared)),
+            peer_names=tuple(sorted(sharing)),
+        )
+    )
+
+
+def _take_remote_app(state: MergeState, one: Chosen, app: App, *, is_away: bool = False) -> str:
     section = one.section
-    key = app.fqn or app.id
-    owner = (section.id, Kind.APP.value, key)
-    known = state.given.by_key.get(owner) or state.new.get(owner)
     served = section.app_id_at_exporter(app.id)
-    if known is not None and known.id not in state.apps:
-        entity_id = known.id
-    else:
-        always = state.options.naming == "always_prefix"
-        prefix = peer_name_from(section.name, one.peer) if always else one.peer
-        # Two apps of one origin on one FQN (a peer's mistake): the second is told apart by its id.
-        salt = key if known is None else app.id
-        entity_id = choose_app_id(app.id if always else served, prefix, (section.id, salt), always, _is_free(state))
-        if known is not None:
-            owner = (section.id, Kind.APP.value, app.id)
-        _give(state, owner, entity_id, one)
+    entity_id = _id_of(state, one, app, served)
     name = app.name or app.id
     if entity_id != app.id:
         head = entity_id[: -len(app.id) - 2] if entity_id.endswith(f"__{app.id}") else ""
         name = prefixed(head, name) if head else name
     state.app_ids[(section.id, app.id)] = entity_id
-    state.apps[entity_id] = replace(
-        app, id=entity_id, name=name, source=f"peer:{one.peer}", contributors=(f"peer:{one.peer}",)
-    )
-    state.remote[(Kind.APP, entity_id)] = Contribution(one.peer, served, (section.id,))
+    here = replace(app, id=entity_id, name=name, source=f"peer:{one.peer}", contributors=(f"peer:{one.peer}",))
+    if is_away:
+        state.apps[entity_id] = replace(here, available=False, is_online=False)
+        state.unreachable[(Kind.APP, entity_id)] = state.away[section.id]
+    else:
+        state.apps[entity_id] = here
+        state.remote[(Kind.APP, entity_id)] = Contribution(one.peer, served, (section.id,))
     return entity_id
 
 
-def _is_free(state: _State) -> Any:
+def _id_of(state: MergeState, one: Chosen, app: App, served: str) -> str:
+    """The id that the app has had ever since it was first seen, or a new one, which is given."""
+    section = one.section
+    key = app.fqn or app.id
+    # Two apps of one origin on one FQN (a peer's mistake): the second is told apart by its id, ever after.
+    second = (section.id, Kind.APP.value, f"{key}#{app.id}")
+    first = (section.id, Kind.APP.value, key)
+    known = state.known(second) or state.known(first)
+    if known is not None and known.id not in state.apps:
+        return known.id
+    owner = first if known is None else second
+    always = state.options.naming == "always_prefix"
+    prefix = peer_name_from(section.name, one.peer) if always else one.peer
+
     def is_free(candidate: str) -> bool:
-        return (
-            candidate not in state.apps
-            and candidate not in state.new_app_ids
-            and not state.given.holders(Kind.APP, candidate)
-        )
+        return candidate not in RESERVED_IDS and state.is_free(candidate)
 
-    return is_free
+    entity_id = choose_app_id(app.id if always else served, prefix, (section.id, owner[2]), always, is_free)
+    state.give(owner, entity_id, one)
+    return entity_id
 
 
-def _give(state: _State, owner: tuple[str, str, str], entity_id: str, one: _Chosen) -> None:
-    origin_name = "" if len(one.section.path) == 1 else (one.section.name or one.section.id)
-    state.new[owner] = GivenId(*owner, entity_id, one.peer, origin_name)
-    if owner[1] == Kind.APP.value:
-        state.new_app_ids.add(entity_id)
-
-
-def _rewrite_dependencies(state: _State) -> None:
-    for one in state.chosen:
+def _rewrite_dependencies(state: MergeState) -> None:
+    for one in (*state.chosen, *state.retained):
         for app in one.section.tree.apps.values():
             entity_id = state.app_ids[(one.section.id, app.id)]
             here = state.apps[entity_id]
-            if here.depends_on and (Kind.APP, entity_id) in state.remote:
+            share = state.remote.get((Kind.APP, entity_id))
+            is_its_own = share.origins == (one.section.id,) if share else entity_id not in state.own.tree.apps
+            if here.depends_on and is_its_own:
                 ids = tuple(state.app_ids.get((one.section.id, other), other) for other in app.depends_on)
                 state.apps[entity_id] = replace(here, depends_on=ids)
 
 
-def _merge_by_id(state: _State, kind: Kind) -> dict[str, list[_Share]]:
-    """All contributions to each id of a kind, the local one first, then in peer order; new remote ids are given."""
-    found: dict[str, list[_Share]] = {}
-    for entity_id, entity in state.own.tree.of(kind).items():
-        found[entity_id] = [_Share(entity, "", state.own.id)]
-    for one in state.chosen:
-        for entity_id, entity in one.section.tree.of(kind).items():
-            found.setdefault(entity_id, []).append(_Share(entity, one.peer, one.section.id))
-            owner = (one.section.id, kind.value, entity_id)
-            if owner not in state.given.by_key and owner not in state.new:
-                _give(state, owner, entity_id, one)
-    return found
-
-
-def _route_components(state: _State, merged: Mapping[str, list[_Share]]) -> None:
-    groups = {cast("Component", share.entity).parent_component_id for shares in merged.values() for share in shares} - {
-        ""
-    }
-    for component_id, shares in merged.items():
-        is_local = not shares[0].peer
-        if component_id in groups and not is_local:
-            # A group is served here even when one peer alone declares it.
-            _share(state, Kind.COMPONENT, component_id, shares)
-            continue
-        if not is_local and len(shares) > 1:
-            peers = tuple(sorted({share.peer for share in shares}))
-            state.warnings.append(
-                Warn(
-                    "leaf_id_collision",
-                    f"Component '{component_id}' is declared by {len(shares)} gateways behind {', '.join(peers)};"
-                    " their collections are gathered. Give the components different ids when they are different parts.",
-                    entity_ids=(component_id,),
-                    peer_names=peers,
-                )
-            )
-        _route(state, Kind.COMPONENT, component_id, shares)
-
-
-def _route(state: _State, kind: Kind, entity_id: str, shares: list[_Share]) -> None:
-    if len(shares) > 1:
-        _share(state, kind, entity_id, shares)
-    elif shares[0].peer:
-        state.remote[(kind, entity_id)] = Contribution(shares[0].peer, entity_id, (shares[0].origin,))
-
-
-def _share(state: _State, kind: Kind, entity_id: str, shares: list[_Share]) -> None:
-    origins: dict[str, list[str]] = {}
-    for share in shares:
-        if share.peer:
-            origins.setdefault(share.peer, []).append(share.origin)
-    contributions = tuple(Contribution(peer, entity_id, tuple(found)) for peer, found in origins.items())
-    # The merged entity is put in once it exists.
-    state.shared[(kind, entity_id)] = Shared(shares[0].entity, not shares[0].peer, contributions)
-
-
-def _unite(state: _State, shares: list[_Share]) -> Entity:
-    """One entity of all contributions: tags, hosts and dependencies united, empty members filled in order (§4)."""
-    first = shares[0]
-    changes: dict[str, Any] = {}
-    for name in _UNITED:
-        if hasattr(first.entity, name):
-            changes[name] = _union(_references(state, share, name) for share in shares)
-    for share in shares[1:]:
-        for name in ("name", "description", "translation_id", "namespace", "fqn", "area", "variant", "identity"):
-            if not changes.get(name, getattr(first.entity, name, True)):
-                changes[name] = getattr(share.entity, name)
-        for name in ("parent_area_id", "parent_component_id"):
-            if not changes.get(name, getattr(first.entity, name, True)):
-                changes[name] = getattr(share.entity, name)
-    peers = sorted({f"peer:{share.peer}" for share in shares if share.peer})
-    changes["contributors"] = (LOCAL, *peers) if not first.peer else tuple(peers)
-    if first.peer:
-        changes["source"] = f"peer:{first.peer}"
-    return replace(first.entity, **changes)
-
-
-def _references(state: _State, share: _Share, name: str) -> Iterable[str]:
-    values: tuple[str, ...] = getattr(share.entity, name)
-    if name == "hosts":
-        return (
-            state.app_ids.get((share.origin, app_id), app_id) for app_id in values if _is_known(state, share, app_id)
-        )
-    return values
-
-
-def _is_known(state: _State, share: _Share, app_id: str) -> bool:
-    """Hosts of a peer that are no apps of it are left out: here the same id may be another robot's app."""
-    return not share.peer or (share.origin, app_id) in state.app_ids
-
-
-def _union(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value for values in lists for value in values))
-
-
-def _origins_by_peer(chosen: Sequence[_Chosen], views: Sequence[PeerView]) -> dict[str, tuple[str, ...]]:
+def _origins_by_peer(chosen: Sequence[Chosen], views: Sequence[PeerView]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {view.name: [] for view in views}
     for one in chosen:
         found[one.peer].append(one.section.id)
     return {peer: tuple(origins) for peer, origins in found.items()}
 
 
-def _renames(state: _State) -> dict[str, dict[str, str]]:
+def _renames(state: MergeState) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for one in state.chosen:
         for app_id in one.section.tree.apps:
@@ -373,7 +280,7 @@ def _renames(state: _State) -> dict[str, dict[str, str]]:
     return found
 
 
-def _exported_ids(state: _State) -> dict[str, dict[str, str]]:
+def _exported_ids(state: MergeState) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for (origin, app_id), here in state.app_ids.items():
         if app_id != here:

@@ -6,7 +6,7 @@ Reads headers only; asks nobody and sends nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -81,7 +81,7 @@ class RequestInfo:
             via=_list(found.get(VIA.encode()))[-MAX_VIA:],
             deadline_ms=_deadline(found.get(DEADLINE.encode())),
             received_at=time.monotonic() if now is None else now,
-            origins=frozenset(_list(found[ORIGINS.encode()])[:MAX_ORIGINS]) if ORIGINS.encode() in found else None,
+            origins=origins_of(scope),
             no_fan_out=NO_FAN_OUT.encode() in found,
             headers=tuple((name, value) for name, values in found.items() if name in PASSED_ON for value in values),
             authorization=authorization[0] if authorization else None,
@@ -120,6 +120,18 @@ class RequestInfo:
     def fan_out_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The headers that go on to each peer of a fan-out."""
         return tuple((name, value) for name, value in self.headers if name in _PASSED_ON_FAN_OUT)
+
+
+def origins_of(scope: Mapping[str, Any]) -> frozenset[str] | None:
+    """The origins that an ASGI request is meant for, None when it does not say."""
+    name = ORIGINS.encode()
+    values = [bytes(value) for key, value in scope.get("headers", ()) if bytes(key).lower() == name]
+    return frozenset(_list(values)[:MAX_ORIGINS]) if values else None
+
+
+def origins_header(origins: Iterable[str]) -> tuple[bytes, bytes]:
+    """The header that names the origins a request is meant for."""
+    return ORIGINS.encode(), ",".join(origins).encode("latin-1", "replace")
 
 
 def _list(values: list[bytes] | None) -> tuple[str, ...]:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..entities.ids import GivenId, GivenIds
-from ..entities.model import Entity, Kind
+from ..entities.ids import GivenIds
+from ..entities.model import App, Entity, Kind
 from ..entities.tree import EntityTree
+from ..errors import GatewayError, NotResponding, PeerUnavailable
 from .names import split_alias
 from .sections import OriginSection
 
@@ -53,9 +54,24 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Known, and its owner cannot be reached now; `peer` is the label of `failed_peers`."""
+    """Known, and its owner cannot be reached now; `peer` is the label of `failed_peers`.
+
+    `is_retained`: it is listed nevertheless (`unreachable: retain`).
+    """
 
     peer: str
+    is_retained: bool = False
+
+    def error(self, entity_id: str) -> GatewayError:
+        """What a request for it is answered: 502, or 504 where it is listed (AGGREGATION.md §6)."""
+        if self.is_retained:
+            return NotResponding(
+                "The gateway of this entity does not respond",
+                entity_id=entity_id,
+                peer=self.peer,
+                details=f"Peer '{self.peer}' is not available; the entity is listed because its manifest declares it",
+            )
+        return PeerUnavailable(f"Peer '{self.peer}' is not available", entity_id=entity_id, peer=self.peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +93,12 @@ class FederatedTree(EntityTree):
     """What this gateway lists, and how to reach it.
 
     * `remote`: (kind, id) to the peer that serves it whole; `shared`: to the shares of several.
+    * `unreachable`: (kind, id) listed though nobody serves it now, with the label of its gateway.
     * `origins_by_peer`: origins whose best way leads through a peer; what `X-Medkit-Origins` says to it.
+    * `labels`: what an origin is called here, `peer` or `peer/...`; `away`: the same of those out of reach.
     * `renames`: per peer, app ids that are other there: id at the peer to id here, those of a shared ROS graph too.
-    * `sections`: the chosen sections as we received them; `own` is ours. `export` is what peers get.
+    * `sections`: the chosen sections as we received them; `own` is ours; `down`: those of origins that are away.
+      `export` is what peers get.
     * `given`: the memory of ids, for entities that are away.
     """
 
@@ -87,10 +106,14 @@ class FederatedTree(EntityTree):
     local: EntityTree = field(default_factory=EntityTree)
     remote: Mapping[tuple[Kind, str], Contribution] = field(default_factory=dict)
     shared: Mapping[tuple[Kind, str], Shared] = field(default_factory=dict)
+    unreachable: Mapping[tuple[Kind, str], str] = field(default_factory=dict)
     origins_by_peer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    away: Mapping[str, str] = field(default_factory=dict)
     renames: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     own: OriginSection | None = None
     sections: tuple[OriginSection, ...] = ()
+    down: tuple[OriginSection, ...] = ()
     exported_ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
@@ -104,51 +127,99 @@ class FederatedTree(EntityTree):
         """
         entity = self.get(kind, entity_id)
         if entity is not None:
-            contribution = self.remote.get((kind, entity_id))
-            shared = self.shared.get((kind, entity_id))
-            if shared is not None:
-                return shared
-            if kind is not Kind.APP and self.missing(kind, entity_id):
-                # Several gateways have it and all but one are away: it stays shared, so that answers say so (§8).
-                return Shared(entity, contribution is None, (contribution,) if contribution else ())
-            if contribution is not None:
-                return Remote(entity, contribution.peer, contribution.remote_id, contribution.origins)
-            return Local(entity)
+            return self._resolve_listed(kind, entity)
         label = self._away(kind, entity_id)
         if label is not None:
             return Away(label)
         alias = split_alias(entity_id)
-        if alias is not None and alias[0] in self.peers:
-            peer, remote_id = alias
-            if peer not in self.origins_by_peer:
-                return Away(peer)
-            here = self._by_remote_id.get((kind, peer, remote_id))
-            if here is not None:
-                return self.resolve(kind, here)
+        if alias is None or self.given.holders(kind, entity_id):
+            # It was an id of something that is gone; read as an alias it would lead to another.
+            return None
+        return self._resolve_alias(kind, *alias)
+
+    def _resolve_listed(self, kind: Kind, entity: Entity) -> Resolution:
+        slot = (kind, entity.id)
+        gone = self.unreachable.get(slot)
+        if gone is not None:
+            if kind in (Kind.APP, Kind.COMPONENT):
+                return Away(gone, is_retained=True)
+            # Areas and functions are ours to describe; their collections say who is missing.
+            return Shared(entity, False, ())
+        contribution = self.remote.get(slot)
+        shared = self.shared.get(slot)
+        if shared is not None:
+            return shared
+        if kind is not Kind.APP and self.missing(kind, entity.id):
+            # Several gateways have it and all but one are away: it stays shared, so that answers say so (§8).
+            return Shared(entity, contribution is None, (contribution,) if contribution else ())
+        if contribution is not None:
+            return Remote(entity, contribution.peer, contribution.remote_id, contribution.origins)
+        return Local(entity)
+
+    def _resolve_alias(self, kind: Kind, peer: str, remote_id: str) -> Resolution | None:
+        if peer not in self.peers:
+            return None
+        if peer not in self.origins_by_peer:
+            return Away(peer)
+        here = self._by_remote_id.get((kind, peer, remote_id))
+        if here is not None:
+            return self.resolve(kind, here)
+        shared = self.shared.get((kind, remote_id))
+        for one in shared.contributions if shared is not None else ():
+            if one.peer == peer and shared is not None:
+                return Remote(shared.entity, peer, remote_id, one.origins)
         return None
 
     def missing(self, kind: Kind, entity_id: str) -> tuple[str, ...]:
         """Labels of gateways that are known to have a share of this entity and cannot be asked now (§8)."""
-        return tuple(sorted({one.peer_label for one in self.given.holders(kind, entity_id) if self._is_missed(one)}))
+        holders = self.given.holders(kind, entity_id)
+        return tuple(sorted({self.away[one.origin] for one in holders if one.origin in self.away}))
 
     def missing_anything(self) -> tuple[str, ...]:
-        """Labels of all gateways that had something and cannot be asked now."""
-        return self._missing_anything
+        """Labels of all gateways that are known and cannot be asked now."""
+        return tuple(sorted(set(self.away.values())))
 
-    @cached_property
-    def _missing_anything(self) -> tuple[str, ...]:
-        return tuple(sorted({one.peer_label for one in self.given if self._is_missed(one)}))
+    def targets(self, origins: frozenset[str] | None) -> tuple[list[tuple[str, tuple[str, ...]]], tuple[str, ...]]:
+        """Whom to ask for what of everybody, and labels of those who cannot be asked (AGGREGATION.md §8).
 
-    def _is_missed(self, one: GivenId) -> bool:
-        """Whether its owner is away; a peer that is up under another identity has taken its owner's place."""
-        is_replaced = not one.origin_name and one.via in self.origins_by_peer
-        return one.origin not in self._present and one.via in self.peers and not is_replaced
+        `origins` are those the asker wants, None: everybody. Every origin stands once, with the peer of its best way.
+        """
+        found = [
+            (peer, tuple(origin for origin in theirs if origins is None or origin in origins))
+            for peer, theirs in self.origins_by_peer.items()
+        ]
+        missing = self.missing_anything() if origins is None else self.lacking(origins)
+        return [(peer, wanted) for peer, wanted in found if wanted], missing
+
+    def lacking(self, origins: frozenset[str]) -> tuple[str, ...]:
+        """Labels of those `origins` that are not in this tree: asked for by somebody who has not heard yet."""
+        return tuple(sorted({self.label_of(origin) for origin in origins if origin not in self._present}))
+
+    def is_owned_by(self, resolution: Resolution, origins: frozenset[str]) -> bool:
+        """Whether what was resolved is an entity of one of these origins.
+
+        A gateway that passes a request on says whose entity it means: an id that has another owner here by now must
+        not be served (AGGREGATION.md §5).
+        """
+        if isinstance(resolution, Local):
+            return self.own is not None and self.own.id in origins
+        if isinstance(resolution, Remote):
+            return not origins.isdisjoint(resolution.origins)
+        return True
+
+    def label_of(self, origin: str) -> str:
+        """What an origin is called in `failed_peers`; its id where nothing is known of it."""
+        return self.labels.get(origin) or self.away.get(origin) or origin
+
+    def is_present(self, origin: str) -> bool:
+        """Whether the origin's entities are in this tree."""
+        return origin in self._present
 
     def _away(self, kind: Kind, entity_id: str) -> str | None:
-        labels = [
-            one.peer_label for one in self.given.holders(kind, entity_id) if one.origin not in self._present and one.via
-        ]
-        return labels[0] if labels else None
+        for one in self.given.holders(kind, entity_id):
+            if one.origin not in self._present and one.via:
+                return self.away.get(one.origin, one.peer_label)
+        return None
 
     @cached_property
     def _present(self) -> frozenset[str]:
@@ -159,12 +230,25 @@ class FederatedTree(EntityTree):
     def _by_remote_id(self) -> Mapping[tuple[Kind, str, str], str]:
         return {(kind, share.peer, share.remote_id): here for (kind, here), share in self.remote.items()}
 
+    def owners(self) -> tuple[tuple[str, str, str], ...]:
+        """The owners of all ids that are in use: `(origin, kind, key)` as in `GivenId`; a few more may be in it."""
+        found: list[tuple[str, str, str]] = []
+        for section in (*self.sections, *((self.own,) if self.own else ())):
+            for kind in Kind:
+                for entity in section.tree.of(kind).values():
+                    fqn = entity.fqn if isinstance(entity, App) else ""
+                    found.append((section.id, kind.value, fqn or entity.id))
+                    if fqn:
+                        # The second app on one node (a mistake) is told apart so.
+                        found.append((section.id, kind.value, f"{fqn}#{entity.id}"))
+        return tuple(found)
+
     def is_local_app(self, app_id: str) -> bool:
         """Whether the app is a node of this gateway's own graph."""
         return app_id in self.local.apps
 
     def export(self) -> tuple[OriginSection, ...]:
-        """The sections that peers get: ours and those we chose, each path with us in front."""
+        """The sections that peers get: ours, those we chose and those that are down, each path with us in front."""
         if self.own is None:
             return ()
         passed_on = tuple(
@@ -177,7 +261,9 @@ class FederatedTree(EntityTree):
                 state=section.state,
                 tree=section.tree,
                 served_as=self.exported_ids.get(section.id, {}),
+                label=self.labels.get(section.id, ""),
             )
             for section in self.sections
         )
-        return (self.own, *passed_on)
+        away = tuple(replace(section, path=(self.own.id, *section.path)) for section in self.down)
+        return (self.own, *passed_on, *away)

@@ -63,8 +63,8 @@ class OriginSection:
     """The entities of one origin, with the ids they have there.
 
     `path` begins with the gateway we have it from and ends with the origin. `served_as` maps an app's id at the
-    origin to its id at the gateway we have it from, where the two differ. `state` is `up` or `down`; a `down`
-    section has no entities.
+    origin to its id at the gateway we have it from, where the two differ. `label` is how that gateway names the
+    origin, "" its own. `state` is `up` or `down` (known there and out of reach); a `down` section has no entities.
     """
 
     id: str
@@ -75,6 +75,16 @@ class OriginSection:
     state: str = "up"
     tree: EntityTree = field(default_factory=EntityTree)
     served_as: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def age(self) -> tuple[str, int]:
+        """`(boot_id, seq)`: the greater, the newer; the boot ids of one gateway sort by age."""
+        return (self.boot_id, self.seq)
+
+    def is_usable(self, own_id: str, max_hops: int) -> bool:
+        """Whether it neither came over this gateway nor too far (AGGREGATION.md §5)."""
+        return own_id not in self.path and len(self.path) <= max_hops
 
     def app_id_at_exporter(self, app_id: str) -> str:
         """The id under which the gateway we have the section from serves this app."""
@@ -174,7 +184,7 @@ def section_to_wire(section: OriginSection) -> dict[str, Any]:
                 if served is not None and served != item["id"]:
                     item["served_as"] = served
         entities[kind.value] = items
-    return {
+    wire: dict[str, Any] = {
         "id": section.id,
         "name": section.name,
         "boot_id": section.boot_id,
@@ -183,6 +193,9 @@ def section_to_wire(section: OriginSection) -> dict[str, Any]:
         "state": section.state,
         "entities": entities,
     }
+    if section.label:
+        wire["label"] = section.label[:MAX_TEXT]
+    return wire
 
 
 def tree_to_wire(gateway: GatewayIdentity, seq: int, sections: Sequence[OriginSection]) -> dict[str, Any]:
@@ -358,6 +371,7 @@ class _Reader:
             state=state,
             tree=EntityTree(**{kind.value: items for kind, items in found.items()}) if state == "up" else EntityTree(),
             served_as=served_as,
+            label=_text(wire.get("label", ""), "label"),
         )
 
     def _items(self, kind: Kind, wires: Any, where: str, served_as: dict[str, str]) -> dict[str, Any]:

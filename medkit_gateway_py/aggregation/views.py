@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .merge import PeerView
+from .merge_state import PeerView
 from .peer import Peer
 from .routing import Warn
 from .sections import GatewayIdentity, OriginSection
@@ -38,7 +38,7 @@ class Views:
 
 
 def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views:
-    """The views of all peers that are online, in their order; sets each peer's `role`."""
+    """The views of all peers that are online, configured ones first; sets each peer's `role`."""
     views: list[PeerView] = []
     warnings: list[Warn] = []
     first_of: dict[str, Peer] = {}
@@ -53,7 +53,11 @@ def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views
         known = first_of.setdefault(gateway.id, peer)
         undecided = undecided or known.gateway.boot_id != gateway.boot_id
         is_clone = gateway.id == own.id or (known is not peer and _are_clones(known, peer, now))
-        if is_clone:
+        if is_clone and known.spec.source == "static" != peer.spec.source:
+            peer.role = "refused"
+            warnings.append(_impostor(gateway.id, known.name, peer.name))
+            views.append(PeerView(peer.name, ()))
+        elif is_clone:
             peer.role = "peer"
             others = () if gateway.id == own.id else (known.name,)
             warnings.append(_duplicate(gateway.id, (*others, peer.name)))
@@ -95,6 +99,15 @@ def _told_apart(section: OriginSection, instance_id: str, peer: str) -> OriginSe
     if section.path == (instance_id,):
         return replace(section, id=here, path=(here,))
     return replace(section, path=path)
+
+
+def _impostor(instance_id: str, configured: str, peer: str) -> Warn:
+    return Warn(
+        "origin_conflict",
+        f"'{peer}', which was discovered, says that it is the gateway {instance_id}; that is the configured peer"
+        f" '{configured}'. It is not believed.",
+        peer_names=(peer,),
+    )
 
 
 def _duplicate(instance_id: str, peers: tuple[str, ...]) -> Warn:

@@ -8,7 +8,7 @@ from typing import Any
 from ..aggregation.routing import Away, FederatedTree, Local, Remote, Shared
 from ..entities.ids import MAX_ID_LENGTH, is_valid_id
 from ..entities.model import Kind
-from ..errors import EntityNotFound, InvalidParameter, PeerUnavailable
+from ..errors import EntityNotFound, InvalidParameter
 
 ID_RULE = f"Must be 1 to {MAX_ID_LENGTH} characters of [A-Za-z0-9_-]"
 
@@ -42,7 +42,7 @@ def locate(tree: FederatedTree, kind: Kind, entity_id: str, wording: Wording = S
         raise InvalidParameter(f"Invalid {wording.noun} ID", details=ID_RULE, **named)
     found = tree.resolve(kind, entity_id)
     if isinstance(found, Away):
-        raise PeerUnavailable(f"Peer '{found.peer}' is not available", entity_id=entity_id, peer=found.peer)
+        raise found.error(entity_id)
     if found is not None:
         return found
     other = tree.kind_of(entity_id) if wording.names_other_kind else None

@@ -49,7 +49,7 @@ class GivenId:
 
     The owner is `(origin, kind, key)`: the instance id of the gateway that has the entity in its own graph, the
     collection (`apps`), and the FQN, or the id at the origin when there is no FQN. `via` is the peer through which it
-    was first heard ("" for local ones), `origin_name` the name of an origin that is not that peer itself.
+    was first heard ("" for local ones), `origin_name` what that peer calls an origin that is not itself.
     """
 
     origin: str
@@ -122,7 +122,12 @@ def namespaced_id(node: GraphNode) -> str:
 
 def is_internal(node: GraphNode) -> bool:
     """Whether the node is one of ROS's own (`_ros2cli_...`); such ids are never remembered (AGGREGATION.md §4)."""
-    return node.name.startswith("_")
+    return is_internal_name(node.name)
+
+
+def is_internal_name(name: str) -> bool:
+    """As `is_internal`, of a node's name without its namespace."""
+    return name.startswith("_")
 
 
 def assign_local_ids(nodes: Sequence[GraphNode], origin: str, given: GivenIds) -> tuple[dict[str, str], list[GivenId]]:

@@ -140,7 +140,6 @@ class Aggregation:
         "What becomes of the entities of a peer that stopped answering. `drop`: they leave the lists. `retain`: those "
         "that its manifest declares stay, as not available.",
         choices=("drop", "retain"),
-        status=LATER,
     )
     peers_file: str = parameter(
         "",

@@ -193,7 +193,7 @@ async def test_a_chain_lists_and_forwards_over_two_hops() -> None:
                 await c.stop()
                 await async_eventually(lambda: "lidar" not in a.federation.tree.apps, within=6)
                 faults = (await client.get(f"{a.url}/api/v1/faults")).json()
-                assert faults["x-medkit"]["failed_peers"] == ["mid/c"]
+                assert faults["x-medkit"]["failed_peers"] == ["mid/leaf"]
                 assert (await client.get(f"{a.url}/api/v1/apps/lidar/x")).status_code == 502
                 await c.start(c.port)
 

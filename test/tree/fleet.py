@@ -1,16 +1,21 @@
-"""A fleet of pure gateways for merge tests: who aggregates whom, rounds of exchange, no I/O and no clock."""
+"""A fleet of pure gateways for merge tests: who aggregates whom, rounds of exchange, no I/O and no clock.
+
+One round is one second of the fleet's own time. A gateway merges only when something it sees is different, as a real
+one does, so that long histories are cheap.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
+from medkit_gateway_py.aggregation.origins import OriginMemory
 from medkit_gateway_py.aggregation.routing import FederatedTree
-from medkit_gateway_py.aggregation.sections import GatewayIdentity, tree_from_wire, tree_to_wire
+from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, local_tree
 from medkit_gateway_py.entities.model import Component, GraphNode
+from medkit_gateway_py.entities.tree import EntityTree
 
 
 def graph_node(fqn: str, graph_key: str = "") -> GraphNode:
@@ -21,7 +26,7 @@ def graph_node(fqn: str, graph_key: str = "") -> GraphNode:
 
 @dataclass
 class Gateway:
-    """One gateway of the fleet; `links` are the peers it aggregates, in order, by name."""
+    """One gateway of the fleet; `links` are the peers it aggregates, in order, by name; `cut` those it cannot reach."""
 
     name: str
     nodes: list[GraphNode] = field(default_factory=list)
@@ -29,18 +34,65 @@ class Gateway:
     links: list[str] = field(default_factory=list)
     up: bool = True
     boot: int = 1
-    seq: int = 1
     given: GivenIds = field(default_factory=GivenIds)
     tree: FederatedTree = field(default_factory=FederatedTree)
     naming: str = "collision"
+    retain: bool = False
+    discovered: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.memory = OriginMemory(retain=self.retain)
+        self.local = EntityTree()
+        self.seq = 0
+        self.exported: tuple[OriginSection, ...] = ()
+        self.warnings: list[str] = []
+        self._built: tuple[list[GraphNode], list[Component]] | None = None
+        self._seen: object = None
+        self._again = 0.0
 
     @property
     def identity(self) -> GatewayIdentity:
         return GatewayIdentity(f"id-{self.name}", f"{self.boot:08x}-0", self.name, "0")
 
-    def document(self) -> str:
-        """What this gateway answers to a tree request, as bytes on the wire would be."""
-        return json.dumps(tree_to_wire(self.identity, self.tree.version, self.tree.export()))
+    def begin_anew(self) -> None:
+        """What a process loses when it ends; ids given are on disk."""
+        self.boot += 1
+        self.memory = OriginMemory(self.given, retain=self.retain)
+        self.tree, self.exported, self.seq, self._built, self._seen = FederatedTree(), (), 0, None, None
+
+    def scan(self) -> None:
+        """Look at our own graph."""
+        if self._built == (self.nodes, self.components):
+            return
+        local, new = local_tree(self.nodes, self.components, self.given, LayerOptions(self.identity.id))
+        self.given.add(new)
+        if local != self.local or not self.seq:
+            self.local, self.seq = local, self.seq + 1
+        self._built = (list(self.nodes), list(self.components))
+
+    def merge(self, documents: dict[str, tuple[OriginSection, ...]], now: float) -> bool:
+        """One merge with the documents of those peers that answer; whether anything became different."""
+        seen = (self.seq, self.boot, [(name, id(documents[name])) for name in self.links if name in documents])
+        if seen == self._seen and now < self._again:
+            return False
+        self._seen = seen
+        views = [PeerView(name, documents[name]) for name in self.links if name in documents]
+        static = set(self.links) - self.discovered
+        admitted = self.memory.admit(views, self.identity.id, self.local if self.seq else None, static, 8, now)
+        self._again = float("inf") if admitted.again_in is None else now + admitted.again_in
+        options = MergeOptions(naming=self.naming, peers=tuple(self.links))
+        merged = merge(
+            self.identity, self.local, self.seq, admitted.views, self.given, options, self.memory.past
+        )  # fmt: skip
+        self.given.add(merged.new_ids)
+        self.memory.merged(merged.chosen)
+        self.warnings = [warning.code for warning in (*merged.tree.warnings, *admitted.warnings)]
+        if merged.tree == self.tree:
+            return False
+        self.tree = merged.tree
+        self.exported = self.tree.export()
+        return True
 
 
 class Fleet:
@@ -48,39 +100,34 @@ class Fleet:
 
     def __init__(self, *gateways: Gateway) -> None:
         self.gateways = {gateway.name: gateway for gateway in gateways}
+        self.now = 0.0
         for gateway in gateways:
-            self.merge(gateway, {})
+            gateway.scan()
+            gateway.merge({}, self.now)
 
     def __getitem__(self, name: str) -> FederatedTree:
         return self.gateways[name].tree
 
-    def merge(self, gateway: Gateway, documents: dict[str, str]) -> None:
-        """One merge of `gateway` with the documents of those peers that answer."""
-        options = LayerOptions(gateway.identity.id)
-        local, new = local_tree(gateway.nodes, gateway.components, gateway.given, options)
-        gateway.given.add(new)
-        views = [
-            PeerView(name, tree_from_wire(json.loads(documents[name]), 10_000).sections)
-            for name in gateway.links
-            if name in documents
-        ]
-        merged = merge(
-            gateway.identity,
-            local,
-            gateway.seq,
-            views,
-            gateway.given,
-            MergeOptions(naming=gateway.naming, peers=tuple(gateway.links)),
-        )
-        gateway.given.add(merged.new_ids)
-        gateway.tree = merged.tree
+    def answers(self, asker: str, peer: str) -> bool:
+        """Whether `peer` answers when `asker` asks."""
+        return self.gateways[peer].up and peer not in self.gateways[asker].cut
 
-    def round(self) -> None:
-        """One exchange over all links between gateways that are up."""
-        documents = {name: gateway.document() for name, gateway in self.gateways.items() if gateway.up}
-        for gateway in self.gateways.values():
-            if gateway.up:
-                self.merge(gateway, documents)
+    def round(self, late: frozenset[str] = frozenset()) -> bool:
+        """One exchange over all links that work; gateways in `late` do not look at their own graph this time.
+
+        True when any tree became different.
+        """
+        self.now += 1.0
+        living = {name: gateway for name, gateway in self.gateways.items() if gateway.up}
+        documents = {name: gateway.exported for name, gateway in living.items()}
+        for name, gateway in living.items():
+            if name not in late:
+                gateway.scan()
+        changed = [
+            gateway.merge({peer: documents[peer] for peer in gateway.links if self.answers(name, peer)}, self.now)
+            for name, gateway in living.items()
+        ]
+        return any(changed)
 
     def settle(self, rounds: int = 9) -> Fleet:
         """Enough rounds for additions and, with `max_hops` of 8, for withdrawals."""
@@ -91,18 +138,28 @@ class Fleet:
     def restart(self, name: str, *fqns: str) -> None:
         """The gateway comes back with other nodes; ids and boot counter are kept, as `state.py` does."""
         gateway = self.gateways[name]
-        gateway.boot += 1
+        gateway.begin_anew()
         gateway.up = True
         gateway.nodes = [graph_node(fqn) for fqn in fqns]
+        gateway.scan()
+        gateway.merge({}, self.now)
+
+    def reachable_names(self) -> list[str]:
+        """The gateways that run."""
+        return [name for name, gateway in self.gateways.items() if gateway.up]
+
+    def distances(self, name: str) -> dict[str, int]:
+        """The gateways whose entities `name` must list, and how far away they are."""
+        found = {name: 0} if self.gateways[name].up else {}
+        queue = list(found)
+        while queue:
+            current = queue.pop(0)
+            for peer in self.gateways[current].links:
+                if peer not in found and self.answers(current, peer):
+                    found[peer] = found[current] + 1
+                    queue.append(peer)
+        return found
 
     def reachable(self, name: str) -> set[str]:
-        """The gateways whose entities `name` must list: itself and all over directed links between living ones."""
-        seen: set[str] = set()
-        queue = [name]
-        while queue:
-            current = queue.pop()
-            if current in seen or not self.gateways[current].up:
-                continue
-            seen.add(current)
-            queue.extend(self.gateways[current].links)
-        return seen
+        """As `distances`, without them."""
+        return set(self.distances(name))

@@ -322,7 +322,7 @@ def _address(context: GatewayContext, row: Row, served: Local | Shared, config_i
     prefix, colon, _ = config_id.partition(SEPARATOR)
     away = tree.resolve(Kind.APP, prefix) if colon and kind is not Kind.APP and is_valid_id(prefix) else None
     if isinstance(away, Away):
-        raise PeerUnavailable(f"Peer '{away.peer}' is not available", entity_id=prefix, peer=away.peer)
+        raise away.error(prefix)
     if not members.all:
         raise ResourceNotFound("No nodes available", entity_id=entity, id=config_id)
     if len(members.all) == 1 and not members.local:

@@ -237,7 +237,7 @@ def _member_item(context: GatewayContext, kind: Kind, entity_id: str, member: st
     if known is None:
         owner = tree.resolve(Kind.APP, member)
         if isinstance(owner, Away):
-            raise PeerUnavailable(f"Peer '{owner.peer}' is not available", entity_id=member, peer=owner.peer)
+            raise owner.error(member)
         raise ResourceNotFound("Member not found in entity", entity_id=entity_id, member_id=member)
     if not tree.is_local_app(member):
         return Target(entity_id, topic, f"{member}{SEPARATOR}{topic}", member)

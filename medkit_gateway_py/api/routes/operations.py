@@ -316,7 +316,7 @@ def _check_member(context: GatewayContext, kind: Kind, named: str, member: str) 
         return
     found = tree.resolve(Kind.APP, member)
     if isinstance(found, Away):
-        raise PeerUnavailable(f"Peer '{found.peer}' is not available", entity_id=member, peer=found.peer)
+        raise found.error(member)
     raise ResourceNotFound("Member not found in entity", entity_id=named, member_id=member)
 
 

@@ -1,0 +1,124 @@
+"""What a merge is given, and what it builds up on its way; the steps are in `merge.py` and `shares.py`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..entities.ids import GivenId, GivenIds, is_internal_name
+from ..entities.model import App, Entity, Kind
+from .routing import Contribution, Shared, Warn
+from .sections import OriginSection
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """What one reachable peer told last. A peer that is down has no view."""
+
+    name: str
+    sections: tuple[OriginSection, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A section and the peer through which its origin is reached best."""
+
+    peer: str
+    section: OriginSection
+
+    @property
+    def label(self) -> str:
+        """How this gateway names the origin: `peer`, or `peer/...` behind it (AGGREGATION.md §8)."""
+        return label_of(self.peer, self.section)
+
+
+def label_of(peer: str, section: OriginSection) -> str:
+    """The name of an origin heard through `peer`: the peer's own name for it stands behind ours for the peer."""
+    if len(section.path) == 1:
+        return peer
+    return f"{peer}/{section.label or section.name or section.id}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an origin was reached last: `label` is its name here, `section` its nameplate, None where not known."""
+
+    peer: str
+    label: str
+    section: OriginSection | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was before this merge: the last way to every origin, and what `unreachable: retain` keeps of it."""
+
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    retained: Mapping[str, Chosen] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """`peers` are the names of all known peers, up or down, in their order; the others are parameters."""
+
+    naming: str = "collision"
+    max_hops: int = 8
+    peers: tuple[str, ...] = ()
+
+
+@dataclass
+class Share:
+    """One contribution to an entity that merges by id: from `peer` ("" ourselves), issued by `origin`.
+
+    `is_away`: the gateway cannot be reached, the entity is retained.
+    """
+
+    entity: Entity
+    peer: str
+    origin: str
+    is_away: bool = False
+
+
+@dataclass
+class MergeState:
+    """The merge so far."""
+
+    own: OriginSection
+    chosen: list[Chosen]
+    given: GivenIds
+    options: MergeOptions
+    # Origins out of reach and how they are called here; what is kept of them.
+    away: dict[str, str] = field(default_factory=dict)
+    retained: list[Chosen] = field(default_factory=list)
+    # (origin, app id at the origin) -> app id here
+    app_ids: dict[tuple[str, str], str] = field(default_factory=dict)
+    apps: dict[str, App] = field(default_factory=dict)
+    remote: dict[tuple[Kind, str], Contribution] = field(default_factory=dict)
+    shared: dict[tuple[Kind, str], Shared] = field(default_factory=dict)
+    unreachable: dict[tuple[Kind, str], str] = field(default_factory=dict)
+    new: dict[tuple[str, str, str], GivenId] = field(default_factory=dict)
+    new_app_ids: set[str] = field(default_factory=set)
+    warnings: list[Warn] = field(default_factory=list)
+
+    def known(self, owner: tuple[str, str, str]) -> GivenId | None:
+        """The id that this owner has, of this merge or from before."""
+        return self.given.by_key.get(owner) or self.new.get(owner)
+
+    def give(self, owner: tuple[str, str, str], entity_id: str, one: Chosen) -> None:
+        """Give an id for the first time."""
+        if owner[1] == Kind.APP.value:
+            self.new_app_ids.add(entity_id)
+            if is_internal_name(owner[2].rpartition("/")[2]):
+                return
+        behind = "" if len(one.section.path) == 1 else one.label.partition("/")[2]
+        self.new[owner] = GivenId(*owner, entity_id, one.peer, behind)
+
+    def is_free(self, candidate: str) -> Any:
+        """Whether no app has this id or ever had it."""
+        return (
+            candidate not in self.apps
+            and candidate not in self.new_app_ids
+            and not self.given.holders(Kind.APP, candidate)
+        )
