@@ -240,7 +240,7 @@ class Federation:
         now = time.monotonic()
         self._views = peer_views(list(self._peers.values()), self.identity, now)
         aggregation = self.config.aggregation
-        static = {peer.name for peer in self._peers.values() if peer.spec.source == "static"}
+        static = {peer.name for peer in self._peers.values() if peer.spec.source in CONFIGURED}
         local = self._local if self._local_seq else None
         self._admitted = self._memory.admit(
             self._views.views, self.identity.id, local, static, aggregation.max_hops, now

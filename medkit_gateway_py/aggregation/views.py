@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from .merge_state import PeerView
 from .peer import Peer
+from .peer_discovery import CONFIGURED
 from .routing import Warn
 from .sections import GatewayIdentity, OriginSection
 
@@ -53,7 +54,7 @@ def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views
         known = first_of.setdefault(gateway.id, peer)
         undecided = undecided or known.gateway.boot_id != gateway.boot_id
         is_clone = gateway.id == own.id or (known is not peer and _are_clones(known, peer, now))
-        if is_clone and known.spec.source == "static" != peer.spec.source:
+        if is_clone and known.spec.source in CONFIGURED and peer.spec.source not in CONFIGURED:
             peer.role = "refused"
             warnings.append(_impostor(gateway.id, known.name, peer.name))
             views.append(PeerView(peer.name, ()))
