@@ -76,6 +76,7 @@ setup(
         f"{NAME}.entity_provider": [
             f"ros_graph = {NAME}.discovery.ros_graph:RosGraphProvider",
             f"host = {NAME}.discovery.host:HostProvider",
+            f"manifest = {NAME}.discovery.manifest:ManifestProvider",
         ],
         f"{NAME}.peer_discovery": [
             f"static = {NAME}.aggregation.peer_discovery.static:StaticPeers",

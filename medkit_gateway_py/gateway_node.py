@@ -87,6 +87,7 @@ def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
 
 
 def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
+    from .discovery.provider import StartRefused
     from .http_thread import HttpThread, PortTaken
     from .parameters import check, tls_file_findings
     from .parameters.files import ParameterFileError, alias_overrides
@@ -123,7 +124,7 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
         http.start(stop)
         _wait(stop, http)
         return 0 if stop.is_set() else 1
-    except PortTaken as problem:
+    except (PortTaken, StartRefused) as problem:
         _log.error("%s", problem)
         return 1
     finally:

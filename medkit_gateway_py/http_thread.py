@@ -25,9 +25,8 @@ from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
 from .api.sse import Streams
-from .discovery.local import LocalDiscovery
-from .discovery.provider import ProviderContext
-from .entities.layers import LayerOptions
+from .discovery.local import LocalDiscovery, layer_options
+from .discovery.provider import ProviderContext, StartRefused
 from .parameters import GatewayConfig
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
@@ -101,7 +100,7 @@ class HttpThread:
         try:
             anyio.run(self._serve, backend_options={"use_uvloop": _has_uvloop()})
         except Exception as error:
-            if not isinstance(error, PortTaken):
+            if not isinstance(error, (PortTaken, StartRefused)):
                 _log.exception("the HTTP thread failed")
             self._problem = error
         finally:
@@ -136,10 +135,9 @@ class HttpThread:
         rosout = Rosout(self._bridge, heard)
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
-        runtime = config.discovery.runtime
         discovery = LocalDiscovery(
             ProviderContext(config, self._bridge),
-            LayerOptions(identity.id, runtime.create_functions_from_namespaces, runtime.filter_internal_nodes),
+            layer_options(config, identity.id),
             federation.given,
             federation.update_local,
         )
@@ -161,12 +159,13 @@ class HttpThread:
             streams=streams,
             faults=faults.backend,
             fault_events=fault_events,
+            discovery=discovery.status,
             health_blocks=lambda: {
                 **self._health_blocks(reader, discovery),
                 **federation.discovery_health(),
                 **faults.health(),
             },
-            warnings=self._warnings,
+            warnings=lambda: self._warnings(discovery),
         )
         server = uvicorn.Server(
             uvicorn.Config(
@@ -225,10 +224,19 @@ class HttpThread:
             "ros": {"state": "ok", **_ros_block(self._hints)},
         }
 
-    def _warnings(self) -> tuple[Warn, ...]:
-        if self._state.persistent:
-            return ()
-        return (Warn("state_not_persistent", f"{self._state.problem} After a restart entities may have other ids."),)
+    def _warnings(self, discovery: LocalDiscovery) -> tuple[Warn, ...]:
+        found: list[Warn] = []
+        if not self._state.persistent:
+            found.append(
+                Warn("state_not_persistent", f"{self._state.problem} After a restart entities may have other ids.")
+            )
+        if discovery.manifest_problem:
+            found.append(Warn("manifest_rejected", discovery.manifest_problem))
+        orphans = discovery.orphans()
+        if orphans:
+            text = f"{len(orphans)} nodes run that the manifest does not declare."
+            found.append(Warn("unmanifested_nodes", text, ros_node_fqns=orphans))
+        return tuple(found)
 
     def _summary(self, discovery: LocalDiscovery, federation: Federation, listener: socket.socket) -> None:
         """One line that says what runs, and a hint when nothing was found (USERS.md)."""
@@ -241,7 +249,7 @@ class HttpThread:
             "Serving http://%s:%d/api/v1 (%s). Swagger UI: /api/v1/swagger-ui. %d nodes, %d topics. Peers: %s.",
             host,
             address[1],
-            self._config.discovery.mode,
+            discovery.built.mode,
             len(nodes),
             len(topics),
             peers,

@@ -228,10 +228,19 @@ def _take_remote_app(state: MergeState, one: Chosen, app: App, *, is_away: bool 
     return entity_id
 
 
+def _owner_key(state: MergeState, origin: str, app: App, served: str) -> str:
+    """What an app is remembered by: its FQN; a declared one by its id, because its node comes and goes."""
+    if app.source != "manifest" or (origin, Kind.APP.value, app.id) in state.given.by_key:
+        return app.id if app.source == "manifest" else app.fqn or app.id
+    # It may have got its id as a bare node, before somebody declared it.
+    before = (one.key for one in state.given.holders(Kind.APP, served) if one.origin == origin)
+    return next(before, app.id)
+
+
 def _id_of(state: MergeState, one: Chosen, app: App, served: str) -> str:
     """The id that the app has had ever since it was first seen, or a new one, which is given."""
     section = one.section
-    key = app.fqn or app.id
+    key = _owner_key(state, section.id, app, served)
     # Two apps of one origin on one FQN (a peer's mistake): the second is told apart by its id, ever after.
     second = (section.id, Kind.APP.value, f"{key}#{app.id}")
     first = (section.id, Kind.APP.value, key)

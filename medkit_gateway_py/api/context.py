@@ -30,6 +30,10 @@ def _nothing() -> Mapping[str, Any]:
     return {}
 
 
+def _runtime_only() -> Mapping[str, Any]:
+    return {"mode": "runtime_only", "strategy": "runtime"}
+
+
 def _no_warnings() -> Sequence[Warn]:
     return ()
 
@@ -40,7 +44,7 @@ class GatewayContext:
 
     * `identity.version` is the version of this software, `1.2.3`.
     * `fault_events`: what streams of faults replay and follow.
-    * `discovery`: `{mode, strategy, ...}` of `/health` (API.md §2.2), after any fallback.
+    * `discovery`: gives `{mode, strategy, ...}` of `/health` (API.md §2.2), after any fallback; must not wait.
     * `health_blocks`: called at every `/health`, must not wait. Keys that begin with `x-medkit-` stand at top level,
       all others are subsystem blocks inside `x-medkit` (DECISIONS 25).
     * `warnings`: more warnings for `/health`, beside those of the federation.
@@ -57,6 +61,6 @@ class GatewayContext:
     faults: FaultBackend
     fault_events: FaultEvents = field(default_factory=FaultEvents)
     streams: Streams = field(default_factory=Streams)
-    discovery: Mapping[str, Any] = field(default_factory=lambda: {"mode": "runtime_only", "strategy": "runtime"})
+    discovery: Callable[[], Mapping[str, Any]] = _runtime_only
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

@@ -157,7 +157,7 @@ def _item_medkit(entity: Entity) -> Json:
         return {
             "source": entity.source,
             "is_online": entity.is_online,
-            **_given(component_id=entity.component_id, ros2=_given(node=entity.fqn)),
+            **_given(component_id=entity.component_id, ros2=_given(node=_bound_node(entity))),
             **_availability(entity),
         }
     return _given(source=entity.source)
@@ -182,6 +182,11 @@ def _detail_medkit(entity: Entity) -> Json:
         medkit["hosts"] = list(entity.hosts)
         medkit.update(_given(description=entity.description))
     return medkit
+
+
+def _bound_node(app: App) -> str:
+    """The node that an app is; one that a manifest declares and that does not run is bound to none."""
+    return app.fqn if app.is_online or not app.available else ""
 
 
 def _availability(entity: Component | App) -> Json:

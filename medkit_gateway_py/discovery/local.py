@@ -14,16 +14,20 @@ from typing import Any
 import anyio
 
 from ..entities.ids import GivenId, GivenIds
-from ..entities.layers import LayerOptions, local_tree
+from ..entities.layers import Built, LayerOptions, build_tree
+from ..entities.manifest import Manifest
 from ..entities.model import Component, GraphNode
+from ..entities.policies import MANIFEST, RUNTIME
 from ..entities.tree import EntityTree
 from ..plugins import find_plugins
-from .provider import ENTRY_POINT_GROUP, Contribution, EntityProvider, ProviderContext
+from .layer_health import LinkingLog, discovery_health
+from .provider import ENTRY_POINT_GROUP, Contribution, EntityProvider, ProviderContext, StartRefused
 
 _log = logging.getLogger(__name__)
 
 BUILT_IN = {
     "host": "medkit_gateway_py.discovery.host:HostProvider",
+    "manifest": "medkit_gateway_py.discovery.manifest:ManifestProvider",
     "ros_graph": "medkit_gateway_py.discovery.ros_graph:RosGraphProvider",
 }
 # Longer than the graph's own settling time (2.5 s), shorter than what a person waits for a start.
@@ -51,23 +55,36 @@ class LocalDiscovery:
         self._contributed: dict[str, Contribution] = {}
         self._dirty = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._last: tuple[tuple[GraphNode, ...], tuple[Component, ...]] | None = None
+        self._last: tuple[tuple[GraphNode, ...], tuple[Component, ...], Manifest | None] | None = None
+        self._linking = LinkingLog()
         self.nodes: tuple[GraphNode, ...] = ()
+        self.manifest: Manifest | None = None
+        self.built = Built(EntityTree(), [])
 
     async def start(self) -> None:
-        """Start every provider, publish the first tree, and go on watching in a task."""
+        """Start every provider, publish the first tree, and go on watching in a task.
+
+        Raises StartRefused when a provider says that the gateway must not run without it.
+        """
         factories, failed = find_plugins(ENTRY_POINT_GROUP, BUILT_IN)
         self._problems.update(failed)
         # One that hangs must not hold up the others.
-        await asyncio.gather(*(self._start_one(name, factory) for name, factory in factories.items()))
+        started = await asyncio.gather(
+            *(self._start_one(name, factory) for name, factory in factories.items()), return_exceptions=True
+        )
+        for refused in started:
+            if isinstance(refused, BaseException):
+                raise refused
         await self._rebuild()
         self._task = asyncio.create_task(self._watch(), name="local-discovery")
 
     async def _start_one(self, name: str, factory: Callable[..., Any]) -> None:
         try:
             provider: EntityProvider = factory(self._context)
-            with anyio.fail_after(START_TIMEOUT_S):
+            with anyio.fail_after(getattr(provider, "start_timeout_s", START_TIMEOUT_S)):
                 await provider.start(self._dirty.set)
+        except StartRefused:
+            raise
         except Exception as error:  # a plugin may raise anything
             self._failed(name, error)
         else:
@@ -91,6 +108,20 @@ class LocalDiscovery:
             return {"state": "ok"}
         return {"state": "degraded", "reason": "; ".join(f"{name}: {text}" for name, text in self._problems.items())}
 
+    def status(self) -> dict[str, Any]:
+        """The `discovery` member of `/health` (API.md §2.2)."""
+        return discovery_health(self.built)
+
+    @property
+    def manifest_problem(self) -> str:
+        """Why the manifest as it is now is not used; "" when it is, or when there is none to use."""
+        return self._contributed["manifest"].problem if "manifest" in self._contributed else ""
+
+    def orphans(self) -> tuple[str, ...]:
+        """FQNs of the nodes that the manifest does not declare although it says that this is an error."""
+        report = self.built.report
+        return report.orphans if report is not None and report.policy == "error" else ()
+
     async def _watch(self) -> None:
         while True:
             await self._dirty.wait()
@@ -105,11 +136,21 @@ class LocalDiscovery:
         contributions = [self._contribution(provider) for provider in self._providers]
         nodes = tuple(node for one in contributions for node in one.nodes)
         components = tuple(component for one in contributions for component in one.components)
-        if self._last == (nodes, components):
+        manifest = next((one.manifest for one in contributions if one.manifest is not None), None)
+        if self._last == (nodes, components, manifest):
             return
-        await self._publish(lambda: local_tree(nodes, components, self._given, self._options))
-        self._last = (nodes, components)
-        self.nodes = nodes
+        built: list[Built] = []
+
+        def build() -> tuple[EntityTree, Sequence[GivenId]]:
+            built.append(build_tree(nodes, components, manifest, self._given, self._options))
+            return built[-1].tree, built[-1].new_ids
+
+        await self._publish(build)
+        self._last = (nodes, components, manifest)
+        self.nodes, self.manifest = nodes, manifest
+        if built:
+            self.built = built[-1]
+            self._linking.tell(self.built)
 
     def _contribution(self, provider: EntityProvider) -> Contribution:
         try:
@@ -118,7 +159,11 @@ class LocalDiscovery:
             # What it said last stays: a plugin's bug must not make a robot's nodes vanish.
             self._failed(provider.name, error)
             return self._contributed.get(provider.name, Contribution())
-        self._problems.pop(provider.name, None)
+        # The provider itself logs a problem that it tells of.
+        if found.problem:
+            self._problems[provider.name] = found.problem
+        else:
+            self._problems.pop(provider.name, None)
         self._contributed[provider.name] = found
         return found
 
@@ -127,3 +172,22 @@ class LocalDiscovery:
         if self._problems.get(name) != text:
             _log.error("entity provider %s failed: %s", name, text)
         self._problems[name] = text
+
+
+def layer_options(config: Any, origin: str) -> LayerOptions:
+    """What the parameters under `discovery` say of the local tree; `origin` is this gateway's instance id."""
+    discovery = config.discovery
+    runtime, gap_fill, layers = discovery.runtime, discovery.merge_pipeline.gap_fill, discovery.merge_pipeline.layers
+    return LayerOptions(
+        origin,
+        runtime.create_functions_from_namespaces,
+        runtime.filter_internal_nodes,
+        discovery.mode,
+        discovery.manifest.enabled,
+        runtime.enabled,
+        gap_fill.allow_heuristic_apps,
+        gap_fill.allow_heuristic_functions,
+        gap_fill.namespace_whitelist,
+        gap_fill.namespace_blacklist,
+        {MANIFEST: dict(vars(layers.manifest)), RUNTIME: dict(vars(layers.runtime))},
+    )

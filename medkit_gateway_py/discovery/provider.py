@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..entities.manifest import Manifest
 from ..entities.model import Component, GraphNode
 
 ENTRY_POINT_GROUP = "medkit_gateway_py.entity_provider"
@@ -18,10 +19,20 @@ ENTRY_POINT_GROUP = "medkit_gateway_py.entity_provider"
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a provider adds to the local tree at one moment: nodes (they become apps), and finished components."""
+    """What a provider adds to the local tree at one moment: nodes (they become apps), and finished components.
+
+    `manifest` is what people declare; the first one counts. `problem` is what is wrong with the source although this
+    can be used: it is told in `/health`.
+    """
 
     nodes: tuple[GraphNode, ...] = ()
     components: tuple[Component, ...] = ()
+    manifest: Manifest | None = None
+    problem: str = ""
+
+
+class StartRefused(Exception):
+    """Raised by a provider's `start` when the gateway must not run without it; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,14 @@ def is_internal_name(name: str) -> bool:
     return name.startswith("_")
 
 
-def assign_local_ids(nodes: Sequence[GraphNode], origin: str, given: GivenIds) -> tuple[dict[str, str], list[GivenId]]:
+def assign_local_ids(
+    nodes: Sequence[GraphNode], origin: str, given: GivenIds, taken: frozenset[str] = frozenset()
+) -> tuple[dict[str, str], list[GivenId]]:
     """The app id of each node, by FQN, and the ids that are new.
 
     A node keeps the id it ever had. A new node gets its bare name, or the namespaced id when nodes of equal name are
     in several namespaces and it is not in `/` (API.md §3.7); where that was given to another, the namespaced id, then
-    `_2`, `_3` (AGGREGATION.md §4).
+    `_2`, `_3` (AGGREGATION.md §4). Ids in `taken` are a manifest's: no node gets one of them.
     """
     namespaces: dict[str, set[str]] = {}
     for node in nodes:
@@ -145,12 +147,13 @@ def assign_local_ids(nodes: Sequence[GraphNode], origin: str, given: GivenIds) -
     fresh: set[str] = set()
 
     def is_free(candidate: str) -> bool:
-        return candidate not in RESERVED_IDS and candidate not in fresh and not given.holders(Kind.APP, candidate)
+        is_used = candidate in RESERVED_IDS or candidate in taken or candidate in fresh
+        return not is_used and not given.holders(Kind.APP, candidate)
 
     waiting: list[GraphNode] = []
     for node in nodes:
         known = None if is_internal(node) else given.id_of(origin, Kind.APP, node.fqn)
-        if known is None:
+        if known is None or known in taken:
             waiting.append(node)
         else:
             ids[node.fqn] = known

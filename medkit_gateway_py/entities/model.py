@@ -120,7 +120,11 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A ROS node (or something that acts as one). `fqn` is the bound node, "" when none is bound."""
+    """A ROS node (or something that acts as one).
+
+    `fqn` is the bound node; of a declared app that is not bound the node that its binding names without doubt, so that
+    its logs, faults and parameters are found; else "".
+    """
 
     id: str
     name: str = ""

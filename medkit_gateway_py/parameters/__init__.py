@@ -191,13 +191,6 @@ def check(values: Mapping[str, object]) -> Checked:
 def not_yet(config: GatewayConfig) -> tuple[GatewayConfig, list[Finding]]:
     """What is asked for and not in this version: a refusal where going on would be unsafe or wrong, else a fallback."""
     findings = [Finding("ERROR", name, "true", text, fatal) for name, text, fatal in _ASKED if _value(config, name)]
-    if config.discovery.mode == "manifest_only":
-        message = "discovery.mode is manifest_only, but this version serves no manifests yet. It does not start."
-        findings.append(Finding("ERROR", "discovery.mode", "manifest_only", message, True))
-    if config.discovery.mode == "hybrid":
-        message = "discovery.mode is hybrid, but this version serves no manifests yet. Using runtime_only."
-        findings.append(Finding("WARN", "discovery.mode", "hybrid", message))
-        config = replace(config, discovery=replace(config.discovery, mode="runtime_only"))
     return config, findings
 
 
@@ -257,6 +250,8 @@ def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig
             "clients may travel to peers over cleartext HTTP."
         )
         findings.append(Finding("WARN", "aggregation.forward_auth", "true", message))
+    config, more = _manifest_given(config)
+    findings += more
     if "*" in config.cors.allowed_origins and config.cors.allow_credentials:
         message = (
             "cors.allowed_origins holds * and cors.allow_credentials is true: every web page could act with the "
@@ -269,6 +264,21 @@ def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig
                 message = f"server.tls.enabled is true, but server.tls.{name} is empty. The gateway does not start."
                 findings.append(Finding("ERROR", f"server.tls.{name}", "", message, True))
     return config, findings
+
+
+def _manifest_given(config: GatewayConfig) -> tuple[GatewayConfig, list[Finding]]:
+    """The modes that need a manifest have one (API.md §3.7); what is in it is seen when it is read."""
+    discovery = config.discovery
+    if discovery.manifest_path or discovery.mode == "runtime_only":
+        return config, []
+    said = f"discovery.mode is {discovery.mode}, but discovery.manifest_path is empty."
+    if discovery.mode == "manifest_only":
+        message = f"{said} The gateway does not start."
+        return config, [Finding("ERROR", "discovery.manifest_path", "", message, True)]
+    if not discovery.manifest.enabled:
+        return config, []
+    finding = Finding("WARN", "discovery.manifest_path", "", f"{said} Using runtime_only.")
+    return replace(config, discovery=replace(discovery, mode="runtime_only")), [finding]
 
 
 def _undeclared(

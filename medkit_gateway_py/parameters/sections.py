@@ -86,15 +86,16 @@ class Gateway:
 class ManifestLayer:
     """The manifest as a source of entities."""
 
-    enabled: bool = parameter(True, "Use the manifest in hybrid mode.", status=LATER)
-    fragments_dir: str = parameter("", "Directory of manifest fragments that are added to the manifest.", status=LATER)
+    enabled: bool = parameter(True, "Use the manifest in hybrid mode.")
+    watch: bool = parameter(True, "Read the manifest again when one of its files changes.")
+    fragments_dir: str = parameter("", "Directory of manifest fragments that are added to the manifest.")
 
 
 @dataclass(frozen=True)
 class Inventory:
     """The inventory as a source of components."""
 
-    csv_path: str = parameter("", "CSV file with hardware and software identities of components.", status=LATER)
+    csv_path: str = parameter("", "CSV file with hardware and software identities of components.")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class DefaultComponent:
 class Runtime:
     """What is made of the ROS graph."""
 
-    enabled: bool = parameter(True, "Use the ROS graph in hybrid mode.", status=LATER)
+    enabled: bool = parameter(True, "Use the ROS graph in hybrid mode.")
     create_functions_from_namespaces: bool = parameter(
         True, "Make a function of every first namespace segment, which hosts the nodes below it."
     )
@@ -127,21 +128,21 @@ class Runtime:
 class GapFill:
     """Which runtime entities a manifest is filled up with."""
 
-    allow_heuristic_apps: bool = parameter(True, "List nodes that the manifest does not name.", status=LATER)
-    allow_heuristic_functions: bool = parameter(False, "List functions made of namespaces as well.", status=LATER)
-    namespace_whitelist: tuple[str, ...] = parameter(("",), "Fill up from these namespaces only.", status=LATER)
-    namespace_blacklist: tuple[str, ...] = parameter(("",), "Never fill up from these namespaces.", status=LATER)
+    allow_heuristic_apps: bool = parameter(True, "List nodes that the manifest does not name.")
+    allow_heuristic_functions: bool = parameter(False, "List functions made of namespaces as well.")
+    namespace_whitelist: tuple[str, ...] = parameter(("",), "Fill up from these namespaces only.")
+    namespace_blacklist: tuple[str, ...] = parameter(("",), "Never fill up from these namespaces.")
 
 
 @dataclass(frozen=True)
 class LayerPolicies:
     """Which layer wins, per group of fields, in hybrid mode."""
 
-    identity: str = parameter("", "Who wins for names, descriptions and tags.", choices=LAYER, status=LATER)
-    hierarchy: str = parameter("", "Who wins for parents and areas.", choices=LAYER, status=LATER)
-    live_data: str = parameter("", "Who wins for topics, services and actions.", choices=LAYER, status=LATER)
-    status: str = parameter("", "Who wins for being online.", choices=LAYER, status=LATER)
-    metadata: str = parameter("", "Who wins for everything else.", choices=LAYER, status=LATER)
+    identity: str = parameter("", "Who wins for names, descriptions and tags.", choices=LAYER)
+    hierarchy: str = parameter("", "Who wins for parents and areas.", choices=LAYER)
+    live_data: str = parameter("", "Who wins for topics, services and actions.", choices=LAYER)
+    status: str = parameter("", "Who wins for being online.", choices=LAYER)
+    metadata: str = parameter("", "Who wins for everything else.", choices=LAYER)
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,17 @@ class Discovery:
     mode: str = parameter(
         "runtime_only",
         "`runtime_only`: entities come from the ROS graph. `hybrid`: from a manifest and the ROS graph. "
-        "`manifest_only`: from a manifest. This version serves runtime_only; hybrid falls back to it, "
-        "manifest_only does not start.",
+        "`manifest_only`: from a manifest. Without a usable manifest hybrid is runtime_only, and manifest_only does "
+        "not start.",
         choices=("runtime_only", "hybrid", "manifest_only"),
         level="WARN",
     )
-    manifest_path: str = parameter("", "The manifest, a YAML file.", status=LATER)
-    manifest_strict_validation: bool = parameter(True, "Reject a manifest that gives warnings.", status=LATER)
+    manifest_path: str = parameter(
+        "",
+        "The manifest, a YAML file. It may begin with `$(find-pkg-share <package>)` or `package://<package>`, the "
+        "share directory of a ROS package.",
+    )
+    manifest_strict_validation: bool = parameter(True, "Reject a manifest that gives warnings.")
     refresh_debounce_ms: int = parameter(
         250,
         "How long the ROS graph must be quiet before a change is taken over, in milliseconds.",

@@ -88,7 +88,7 @@ def health_document(context: GatewayContext) -> dict[str, Any]:
     document: dict[str, Any] = {
         "status": "healthy",
         "timestamp": time.time_ns(),
-        "discovery": dict(context.discovery),
+        "discovery": dict(context.discovery()),
         "x-medkit-entity-cache": {
             "capacity": context.config.entity_cache.capacity,
             **federation.tree.counts(),
