@@ -481,11 +481,9 @@ def test_parameters_of_plugins_need_their_plugin() -> None:
 
 
 def test_what_has_no_effect_yet_is_said_when_it_is_set() -> None:
-    assert (
-        only({"aggregation.unreachable": "retain"}).message == "aggregation.unreachable has no effect in this version."
-    )
+    assert only({"scripts.scripts_dir": "/s"}).message == "scripts.scripts_dir has no effect in this version."
     assert only({"server.executor_threads": 4}).level == "INFO"
-    assert messages({"aggregation.unreachable": "drop", "server.executor_threads": 2}) == []
+    assert messages({"scripts.scripts_dir": "", "server.executor_threads": 2}) == []
 
 
 # --- whatever is given ----------------------------------------------------------------------------------------
