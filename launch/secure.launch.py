@@ -1,11 +1,11 @@
-"""Two gateways with TLS, and with the client's authentication passed on.
+"""Two gateways with TLS and tokens, and with the client's authentication passed on.
 
     ros2 launch medkit_gateway_py secure.launch.py
 
 All on this machine and in one ROS domain, with the parameter files of config/topologies/secure/.
 On machines of their own, give each its file: ros2 launch medkit_gateway_py gateway.launch.py params_file:=...
 
-This version serves no TLS yet and refuses to start with these files: they are here to be completed.
+The certificates, the secret and the clients that the files name must be there; docs/security.md shows how to make them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -89,9 +88,10 @@ def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
 def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
     from .discovery.provider import StartRefused
     from .http_thread import HttpThread, PortTaken
-    from .parameters import check, tls_file_findings
+    from .parameters import check
     from .parameters.files import ParameterFileError, alias_overrides
     from .ros.node import declare, graph_hints, raw_overrides, ros_logger
+    from .security.startup import prepare
     from .state import StateStore, state_directory
 
     node = bridge.node
@@ -102,7 +102,8 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
         return 1
     checked = check({**aliased, **raw_overrides(node)})
     config = checked.config
-    findings = (*checked.findings, *tls_file_findings(config, _unreadable))
+    security, more = prepare(config)
+    findings = (*checked.findings, *more)
     handler = ros_logger(node)
     for note in notes:
         _log.info("%s", note)
@@ -118,7 +119,7 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
     state = StateStore.open(state_directory(config.state_dir, config.server.port), config.aggregation.instance_id)
     for text in (*state.notes, *([state.problem] if state.problem else [])):
         _log.warning("%s", text)
-    http = HttpThread(config, bridge, state, graph_hints(node))
+    http = HttpThread(config, bridge, state, graph_hints(node), security)
     try:
         bridge.start()
         http.start(stop)
@@ -145,9 +146,10 @@ def _wait(stop: threading.Event, http: HttpThread) -> None:
 
 def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     """`--check` and `--print-config`: what ROS would give to the node, judged without starting it."""
-    from .parameters import check, tls_file_findings
+    from .parameters import check
     from .parameters.files import ParameterFileError, node_fqn, read_overrides
     from .parameters.report import check_report, print_config
+    from .security.startup import prepare
 
     try:
         given = read_overrides(ros_arguments, node_fqn(ros_arguments, NODE_NAME))
@@ -155,22 +157,13 @@ def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         print(f"gateway_node: {problem}", file=sys.stderr)
         return 1
     checked = check(given.values)
-    findings = (*checked.findings, *tls_file_findings(checked.config, _unreadable))
+    findings = (*checked.findings, *prepare(checked.config)[1])
     text, exit_code = check_report(findings)
     if own.check:
         print("\n".join([*given.notes, text]))
     if own.print_config:
         print(print_config(checked.effective, given.sources))
     return exit_code if own.check else 0
-
-
-def _unreadable(path: str) -> str:
-    """Why a file cannot be read; "" when it can."""
-    try:
-        with Path(path).open("rb"):
-            return ""
-    except OSError as error:
-        return error.strerror or str(error)
 
 
 def _finish(bridge: RosBridge, exit_code: int) -> None:

@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
@@ -44,7 +44,11 @@ from .ros.rosout import Rosout
 from .ros.services import ServiceCaller, operation_info
 from .ros.topic_writer import TopicWriter
 from .ros.topics import TopicReader
+from .security.startup import Security
 from .state import StateStore
+
+if TYPE_CHECKING:
+    from .security.authority import Authority, AuthSettings
 
 GRACEFUL_STOP_S = 1.5
 BIND_RETRY_S = 2.0
@@ -62,11 +66,19 @@ class PortTaken(RuntimeError):
 class HttpThread:
     """Owns the loop, and everything on it. `start` returns when the server listens."""
 
-    def __init__(self, config: GatewayConfig, bridge: RosBridge, state: StateStore, hints: dict[str, str]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        bridge: RosBridge,
+        state: StateStore,
+        hints: dict[str, str],
+        security: Security | None = None,
+    ) -> None:
         self._config = config
         self._bridge = bridge
         self._state = state
         self._hints = hints
+        self._security = security or Security()
         self._thread = threading.Thread(target=self._main, name="http", daemon=True)
         self._ready = threading.Event()
         self._problem: Exception | None = None
@@ -147,6 +159,7 @@ class HttpThread:
         fault_events = FaultEvents()
         faults.backend.subscribe(fault_events.publish)
         streams = Streams(config.sse.max_clients, config.aggregation.max_peer_streams)
+        authority = await self._authority(self._security.auth) if self._security.auth is not None else None
         context = GatewayContext(
             config=config,
             identity=identity,
@@ -166,21 +179,9 @@ class HttpThread:
                 **faults.health(),
             },
             warnings=lambda: self._warnings(discovery),
+            authority=authority,
         )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(context),
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # Whoever runs a proxy in front may say so one day; until then nobody may choose who he is.
-                proxy_headers=False,
-                timeout_keep_alive=config.server.keep_alive_timeout_sec,
-                timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
-            )
-        )
+        server = uvicorn.Server(self._server_config(context))
         # An answer is left unfinished on purpose only, and whoever does so has said why.
         logging.getLogger("uvicorn.error").addFilter(_not_unfinished)
         try:
@@ -193,6 +194,8 @@ class HttpThread:
             await self._serve_until_stopped(server, listener, streams)
         finally:
             listener.close()
+            if authority is not None:
+                authority.close()
             for close in (
                 faults.stop, discovery.stop, federation.stop, faults.backend.stop, executions.stop, services.stop,
                 reader.stop, writer.stop, parameters.stop, rosout.stop,
@@ -201,6 +204,36 @@ class HttpThread:
                     await close()
                 if scope.cancelled_caught:
                     _log.warning("%s did not end in time", getattr(close, "__qualname__", close))
+
+    def _server_config(self, context: GatewayContext) -> uvicorn.Config:
+        server = self._config.server
+        config = uvicorn.Config(
+            create_app(context),
+            loop="none",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Whoever runs a proxy in front may say so one day; until then nobody may choose who he is.
+            proxy_headers=False,
+            timeout_keep_alive=server.keep_alive_timeout_sec,
+            timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
+        )
+        config.load()
+        # uvicorn's own context knows no least version of TLS.
+        config.ssl = self._security.tls
+        return config
+
+    async def _authority(self, settings: AuthSettings) -> Authority:
+        # Imported here: its libraries take their time, and most gateways do without.
+        from .security.authority import Authority
+        from .security.revocations import Revocations
+
+        revocations = await anyio.to_thread.run_sync(Revocations.open, self._state.directory, self._state.problem)
+        if revocations.problem:
+            _log.warning("%s", revocations.problem)
+        return Authority(settings, revocations)
 
     async def _serve_until_stopped(self, server: uvicorn.Server, listener: socket.socket, streams: Streams) -> None:
         assert self._stop is not None
@@ -246,7 +279,8 @@ class HttpThread:
         topics = {use.name for node in discovery.nodes for use in node.topics}
         peers = ", ".join(f"{peer.name} ({peer.url})" for peer in federation.peers) or "none"
         _log.info(
-            "Serving http://%s:%d/api/v1 (%s). Swagger UI: /api/v1/swagger-ui. %d nodes, %d topics. Peers: %s.",
+            "Serving %s://%s:%d/api/v1 (%s). Swagger UI: /api/v1/swagger-ui. %d nodes, %d topics. Peers: %s.",
+            "https" if self._config.server.tls.enabled else "http",
             host,
             address[1],
             discovery.built.mode,

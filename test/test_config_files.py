@@ -149,9 +149,10 @@ def test_the_chain_of_the_tutorial_and_the_star_of_the_reference() -> None:
     assert not mdns.refused
 
 
-def test_the_secure_example_refuses_to_start_rather_than_answer_in_cleartext() -> None:
+def test_the_secure_example_is_taken_whole() -> None:
     checked = check(alias_overrides(argv("s"), FQN, Files(s=SECURE))[0])
-    assert [finding.parameter for finding in checked.refused] == ["server.tls.enabled"]
+    assert checked.refused == ()
+    assert (checked.config.server.tls.enabled, checked.config.aggregation.require_tls) == (True, True)
     assert checked.config.aggregation.peers == (StaticPeer("subsystem_b", "https://gateway-b:8080"),)
 
 

@@ -21,7 +21,6 @@ from medkit_gateway_py.parameters import (
     check,
     not_yet,
     peer_url,
-    tls_file_findings,
 )
 from medkit_gateway_py.parameters.rules import hide_credentials
 
@@ -102,7 +101,8 @@ def test_every_parameter_is_described_and_every_number_has_its_range() -> None:
     for spec in SPECIFICATIONS.values():
         assert spec.description.endswith("."), spec.name
         assert spec.read_only
-        if spec.type in ("int", "double"):
+        # Rate limits are judged together: a wrong one switches all of them off (API.md §9.6).
+        if spec.type in ("int", "double") and not spec.name.startswith("rate_limiting."):
             assert spec.minimum is not None, spec.name
             assert spec.maximum is not None, spec.name
             assert spec.minimum <= spec.default <= spec.maximum, spec.name  # type: ignore[operator]
@@ -224,11 +224,12 @@ def test_empty_strings_in_an_array_are_left_out() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"auth.enabled": True},
+        {"auth.enabled": True, "auth.token_expiry_seconds": 60, "auth.refresh_token_expiry_seconds": 59},
+        {"auth.issuer": "two words"},
         {"auth.enabled": "true"},
         {"auth.jwt_algorithm": "none"},
         {"auth.require_auth_for": 5},
-        {"server.tls.enabled": True, "server.tls.cert_file": "c", "server.tls.key_file": "k"},
+        {"server.tls.enabled": True, "server.tls.cert_file": "c"},
         {"server.tls.enabled": "yes"},
         {"server.tls.min_version": "1.0"},
         {"aggregation.require_tls": "true"},
@@ -250,13 +251,39 @@ def test_tls_without_files_names_each_missing_file() -> None:
     assert {"server.tls.cert_file", "server.tls.key_file"} <= found
 
 
-def test_unreadable_tls_files_refuse_and_say_why() -> None:
-    config = check({"server.tls.enabled": True, "server.tls.cert_file": "/c", "server.tls.key_file": "/k"}).config
-    findings = tls_file_findings(config, lambda path: "permission denied" if path == "/k" else "")
-    assert [finding.message for finding in findings] == [
-        "server.tls.key_file /k cannot be read: permission denied. The gateway does not start."
-    ]
-    assert tls_file_findings(GatewayConfig(), lambda path: "never asked") == []
+def test_authentication_in_cleartext_on_a_network_is_warned_about() -> None:
+    tls = {"server.tls.enabled": True, "server.tls.cert_file": "c", "server.tls.key_file": "k"}
+    assert "cleartext" in only({"auth.enabled": True, "server.host": "0.0.0.0"}).message
+    assert messages({"auth.enabled": True, "server.host": "0.0.0.0", **tls}) == []
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert messages({"auth.enabled": True, "server.host": host}) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"global_requests_per_minute": 0},
+        {"client_requests_per_minute": -1},
+        {"client_requests_per_minute": 601},
+        {"client_cleanup_interval_seconds": 0},
+        {"client_max_idle_seconds": 299},
+        {"endpoint_limits": ["/api/v1/apps:0"]},
+        {"endpoint_limits": ["/api/v1/apps"]},
+        {"endpoint_limits": ["apps:5"]},
+        {"endpoint_limits": ["/api/v1/apps:5", "/x:-5"]},
+    ],
+)
+def test_a_wrong_rate_limit_switches_them_off_with_an_error(wrong: dict[str, object]) -> None:
+    values = {"rate_limiting.enabled": True, **{f"rate_limiting.{name}": value for name, value in wrong.items()}}
+    checked = check(values)
+    assert [(finding.level, finding.fatal) for finding in checked.findings] == [("ERROR", False)]
+    assert not checked.config.rate_limiting.enabled
+    assert check({**values, "rate_limiting.enabled": False}).findings == ()
+
+
+def test_secrets_do_not_come_out_with_the_configuration() -> None:
+    config = check({"auth.jwt_secret": SECRET, "auth.clients": [f"id:{SECRET}:admin"]}).config
+    assert SECRET not in repr(config)
 
 
 def test_hybrid_falls_back_to_runtime_only_with_a_warning() -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from ..aggregation.forward import ForwardMiddleware
+from ..security.principal import Principal
 from . import errors
 from .context import PREFIX, SERVER_NAME, GatewayContext
+from .middleware.authentication import Authentication, identify
 from .middleware.body_limit import BodyLimit
 from .middleware.cors import Cors
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
+from .middleware.rate_limit import RateLimit
 from .route_table import ROWS
 from .routes import (
+    auth,
     configurations,
     data,
     docs,
@@ -31,11 +38,29 @@ from .routes import (
 from .routes.handlers import Factory, Rooms
 from .snapshots import SnapshotMiddleware, Snapshots
 
-_MODULES = (server, entities, docs, data, operations, configurations, logs, status, faults, streams, vendor, later)
+if TYPE_CHECKING:
+    from ..security.authority import Authority
+
+_MODULES = (
+    server,
+    entities,
+    docs,
+    data,
+    operations,
+    configurations,
+    logs,
+    status,
+    faults,
+    streams,
+    vendor,
+    auth,
+    later,
+)
 
 
 def create_app(context: GatewayContext) -> ASGIApp:
-    """The whole application. Raises ValueError for CORS settings that no browser may be given."""
+    """The whole application. Raises ValueError for settings that must not be served: CORS for everybody with
+    credentials, authentication without anybody who checks."""
     snapshots = Snapshots(context.federation)
     app = _routes(Rooms(context, snapshots))
     config = context.config
@@ -46,6 +71,13 @@ def create_app(context: GatewayContext) -> ASGIApp:
     # Where a request for another path starts over, see `routes/data.py`.
     app.state.entry = inner
     inner = SnapshotMiddleware(inner, snapshots)
+    if config.auth.enabled and context.authority is None:
+        raise ValueError("auth.enabled is true, and nobody checks tokens")
+    authority = context.authority
+    if authority is not None:
+        inner = Authentication(inner, authority)
+    if config.rate_limiting.enabled:
+        inner = RateLimit(inner, config.rate_limiting, _peers_of(authority))
     inner = OriginGuard(inner, origins=config.cors.allowed_origins, allowed_hosts=config.server.allowed_hosts)
     inner = errors.ErrorBoundary(inner)
     if config.cors.allowed_origins:
@@ -59,6 +91,16 @@ def create_app(context: GatewayContext) -> ASGIApp:
             auth=config.auth.enabled,
         )
     return PathNormaliser(inner)
+
+
+def _peers_of(authority: Authority | None) -> Callable[[Scope], bool]:
+    """Whether a request comes from another gateway that has a token for it (AGGREGATION.md §9)."""
+
+    def is_peer(scope: Scope) -> bool:
+        identity = identify(scope, authority) if authority is not None else None
+        return isinstance(identity, Principal) and identity.is_peer
+
+    return is_peer
 
 
 def _routes(rooms: Rooms) -> FastAPI:

@@ -20,6 +20,7 @@ from .sse import Streams
 
 if TYPE_CHECKING:
     from ..aggregation.federation import Federation
+    from ..security.authority import Authority
 
 PREFIX = "/api/v1"
 SOVD_VERSION = "1.0.0"
@@ -48,6 +49,7 @@ class GatewayContext:
     * `health_blocks`: called at every `/health`, must not wait. Keys that begin with `x-medkit-` stand at top level,
       all others are subsystem blocks inside `x-medkit` (DECISIONS 25).
     * `warnings`: more warnings for `/health`, beside those of the federation.
+    * `authority`: gives and checks tokens; None when authentication is off.
     """
 
     config: GatewayConfig
@@ -64,3 +66,4 @@ class GatewayContext:
     discovery: Callable[[], Mapping[str, Any]] = _runtime_only
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings
+    authority: Authority | None = None

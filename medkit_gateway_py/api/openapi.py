@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from ..parameters import GatewayConfig
 from .answers import JSON
 from .context import PREFIX, SERVER_NAME, SOVD_VERSION, GatewayContext
 from .models import MODELS
@@ -49,6 +50,15 @@ _CLIENT_ID: Json = {
     "description": "Who holds the lock",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256},
 }
+AUTHENTICATION = "Authentication"
+FORM = "application/x-www-form-urlencoded"
+BEARER = "bearerAuth"
+_BEARER: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "An access token of `POST /auth/authorize`",
+}
 _ETAG = {"ETag": {"description": "For `If-None-Match`", "schema": {"type": "string"}}}
 
 
@@ -57,7 +67,7 @@ def build(context: GatewayContext) -> Json:
     paths: dict[str, Json] = {}
     for row in ROWS:
         if row.operation_id:
-            paths.setdefault(row.template or "/", {})[row.method.lower()] = _operation(row)
+            paths.setdefault(row.template or "/", {})[row.method.lower()] = _operation(row, context.config)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -78,6 +88,7 @@ def build(context: GatewayContext) -> Json:
                     "content": {JSON: {"schema": {"$ref": SCHEMA_REF.format(model="GenericError")}}},
                 }
             },
+            **({"securitySchemes": {BEARER: _BEARER}} if context.config.auth.enabled else {}),
         },
     }
 
@@ -91,12 +102,12 @@ def server_url(context: GatewayContext) -> str:
     return f"{'https' if server.tls.enabled else 'http'}://{host}:{server.port}{PREFIX}"
 
 
-def _operation(row: Row) -> Json:
+def _operation(row: Row, config: GatewayConfig) -> Json:
     operation: Json = {
         "operationId": row.operation_id,
         "tags": [row.tag],
         "summary": row.summary,
-        "responses": _responses(row),
+        "responses": _responses(row, config),
     }
     parameters = [_path_parameter(name) for name in _PLACEHOLDER.findall(row.template)]
     parameters += [{"name": name, "in": "query", "required": False, **_QUERY[name]} for name in row.query]
@@ -105,15 +116,26 @@ def _operation(row: Row) -> Json:
     if parameters:
         operation["parameters"] = parameters
     if row.body:
-        operation["requestBody"] = {"required": row.needs_body, "content": {JSON: {"schema": _ref(row.body)}}}
+        content = {JSON: {"schema": _ref(row.body)}}
+        if row.tag == AUTHENTICATION:
+            content[FORM] = content[JSON]
+        operation["requestBody"] = {"required": row.needs_body, "content": content}
+    if _needs_token(row, config):
+        operation["security"] = [{BEARER: []}]
     return operation
+
+
+def _needs_token(row: Row, config: GatewayConfig) -> bool:
+    required = config.auth.require_auth_for
+    is_open = required == "none" or (required == "write" and row.method == "GET") or row.tag == AUTHENTICATION
+    return config.auth.enabled and not is_open
 
 
 def _path_parameter(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _responses(row: Row) -> Json:
+def _responses(row: Row, config: GatewayConfig) -> Json:
     responses: Json = {}
     for status, model in ((row.status, row.response), *row.also):
         responses[str(status)] = _good(row, model)
@@ -122,6 +144,12 @@ def _responses(row: Row) -> Json:
     errors = [400, 404, 500]
     if row.method != "GET":
         errors += [403, 413]
+    if _needs_token(row, config):
+        errors += [401, 403]
+    if row.tag == AUTHENTICATION:
+        errors += [401, 429, 503]
+    if config.rate_limiting.enabled:
+        errors.append(429)
     if row.serve in ("later", "noDataGrouping"):
         errors.append(501)
     if row.kind is not None or row.query:
@@ -130,7 +158,7 @@ def _responses(row: Row) -> Json:
     elif row.stream:
         # All places are taken.
         errors.append(503)
-    responses.update({str(status): ERROR_REF for status in sorted(errors)})
+    responses.update({str(status): ERROR_REF for status in sorted(set(errors))})
     return responses
 
 

@@ -357,11 +357,11 @@ ROWS: tuple[Row, ...] = (
     *server(
         "Authentication",
         *(
-            Row("POST", f"/auth/{name}", operation_id, summary, response, 200, body, "noAuth")
-            for name, operation_id, summary, response, body in (
-                ("authorize", "authorize", "Get a token", "AuthTokenResponse", "AuthCredentials"),
-                ("token", "getToken", "Refresh a token", "AuthTokenResponse", "AuthCredentials"),
-                ("revoke", "revokeToken", "Revoke a token", "AuthRevokeResponse", "AuthRevokeRequest"),
+            Row("POST", f"/auth/{name}", operation_id, summary, response, 200, body, serve)
+            for name, operation_id, summary, response, body, serve in (
+                ("authorize", "authorize", "Get a token", "AuthTokenResponse", "AuthCredentials", "authorize"),
+                ("token", "getToken", "Refresh a token", "AuthTokenResponse", "AuthCredentials", "renewToken"),
+                ("revoke", "revokeToken", "Revoke a token", "AuthRevokeResponse", "AuthRevokeRequest", "revokeToken"),
             )
         ),
     ),

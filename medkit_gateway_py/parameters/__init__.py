@@ -11,13 +11,13 @@ Pure: `ros/` declares the parameters, `gateway_node.py` logs the findings. The s
 from __future__ import annotations
 
 import difflib
-import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from .access import check_auth, check_rate_limits
 from .aggregation import Aggregation, PeerUrl, StaticPeer, check_peers, peer_url
 from .faults import Faults
 from .later import (
@@ -55,9 +55,7 @@ __all__ = [
     "PeerUrl",
     "StaticPeer",
     "check",
-    "not_yet",
     "peer_url",
-    "tls_file_findings",
 ]
 
 
@@ -183,54 +181,7 @@ def check(values: Mapping[str, object]) -> Checked:
     findings += more
     config, more = _together(config, host_given="server.host" in values)
     findings += more
-    config, more = not_yet(config)
-    findings += more
     return Checked(config, tuple(findings), flatten(config))
-
-
-def not_yet(config: GatewayConfig) -> tuple[GatewayConfig, list[Finding]]:
-    """What is asked for and not in this version: a refusal where going on would be unsafe or wrong, else a fallback."""
-    findings = [Finding("ERROR", name, "true", text, fatal) for name, text, fatal in _ASKED if _value(config, name)]
-    return config, findings
-
-
-# Switches of what is not in this version, why that matters, and whether the gateway refuses to start.
-_ASKED = (
-    (
-        "auth.enabled",
-        "auth.enabled is true, but this version has no authentication yet. The gateway does not start, because it "
-        "would be open to everybody.",
-        True,
-    ),
-    (
-        "server.tls.enabled",
-        "server.tls.enabled is true, but this version serves no HTTPS yet. The gateway does not start, because it "
-        "would answer in cleartext.",
-        True,
-    ),
-    (
-        "rate_limiting.enabled",
-        "rate_limiting.enabled is true, but this version does not limit rates yet. The gateway runs without limits.",
-        False,
-    ),
-)
-
-
-def _value(config: GatewayConfig, name: str) -> Any:
-    return functools.reduce(getattr, name.split("."), config)
-
-
-def tls_file_findings(config: GatewayConfig, unreadable: Callable[[str], str]) -> list[Finding]:
-    """Refusals for TLS files that cannot be read. `unreadable(path)` is "" or the reason; it does the I/O."""
-    if not config.server.tls.enabled:
-        return []
-    findings = []
-    for name, path in (("cert_file", config.server.tls.cert_file), ("key_file", config.server.tls.key_file)):
-        reason = unreadable(path) if path else ""
-        if reason:
-            message = f"server.tls.{name} {path} cannot be read: {reason}. The gateway does not start."
-            findings.append(Finding("ERROR", f"server.tls.{name}", path, message, True))
-    return findings
 
 
 def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig, list[Finding]]:
@@ -263,7 +214,9 @@ def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig
             if not getattr(server.tls, name):
                 message = f"server.tls.enabled is true, but server.tls.{name} is empty. The gateway does not start."
                 findings.append(Finding("ERROR", f"server.tls.{name}", "", message, True))
-    return config, findings
+    findings += check_auth(config)
+    config, more = check_rate_limits(config)
+    return config, [*findings, *more]
 
 
 def _manifest_given(config: GatewayConfig) -> tuple[GatewayConfig, list[Finding]]:

@@ -75,7 +75,7 @@ def _branch(tree: Mapping[str, Any], indent: int, sources: Mapping[str, str]) ->
         name, value = entry
         source = sources.get(name, "default")
         spec = SPECIFICATIONS.get(name)
-        if spec is not None and spec.secret and source != "default":
+        if spec is not None and spec.secret and (source != "default" or value not in ("", [""])):
             yield f"{' ' * indent}# {key}: (a secret, not shown)  # {source}"
         else:
             yield f"{' ' * indent}{key}: {yaml_value(value)}  # {source}"

@@ -113,7 +113,8 @@ def parameter(
     """
     facts = {key: value for key, value in locals().items() if key != "default"}
     used = tuple(item for item in default if item) if isinstance(default, tuple) else default
-    return dataclasses.field(default=used, metadata={_KEY: {"default": default, **facts}})
+    # A secret must not come out with whatever prints the configuration.
+    return dataclasses.field(default=used, repr=not secret, metadata={_KEY: {"default": default, **facts}})
 
 
 def group(section: type[Any]) -> Any:

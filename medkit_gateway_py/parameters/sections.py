@@ -19,7 +19,7 @@ LAYER = ("", "authoritative", "enrichment", "fallback")
 class Tls:
     """HTTPS of this gateway (API.md §9.5). A wrong value never ends in plain HTTP."""
 
-    enabled: bool = parameter(False, "Serve HTTPS. Not in this version: the gateway does not start.", on_bad="refuse")
+    enabled: bool = parameter(False, "Serve HTTPS, and nothing else on this port.", on_bad="refuse")
     cert_file: str = parameter("", "Certificate chain of this gateway, PEM.", on_bad="refuse")
     key_file: str = parameter("", "Private key of the certificate, PEM.", on_bad="refuse")
     ca_file: str = parameter("", "Not used; accepted as the C++ gateway accepts it.", status=COMPAT)
@@ -285,51 +285,62 @@ class Docs:
 class Auth:
     """Tokens and roles (API.md §9). A wrong value never ends in an open gateway."""
 
-    enabled: bool = parameter(
-        False, "Ask for a token. Not in this version: the gateway does not start rather than run open.", on_bad="refuse"
-    )
+    enabled: bool = parameter(False, "Give tokens to clients, and ask for them.", on_bad="refuse")
     jwt_secret: str = parameter(
-        "", "Secret that HS256 tokens are signed with.", secret=True, on_bad="refuse", status=LATER
+        "",
+        "HS256: the secret that tokens are signed with, at least 32 characters. RS256: the private key, PEM file. "
+        "A file or the environment variable `MEDKIT_GATEWAY_JWT_SECRET` is the better place for it.",
+        secret=True,
+        on_bad="refuse",
     )
-    jwt_public_key: str = parameter(
-        "", "Public key that RS256 tokens are checked with, PEM file.", on_bad="refuse", status=LATER
+    jwt_secret_file: str = parameter(
+        "", "File with the secret instead; for RS256 the PEM file. One source only.", on_bad="refuse"
     )
-    jwt_algorithm: str = parameter(
-        "HS256", "Algorithm of the tokens.", choices=("HS256", "RS256"), on_bad="refuse", status=LATER
-    )
+    jwt_public_key: str = parameter("", "RS256: the public key, PEM file.", on_bad="refuse")
+    jwt_algorithm: str = parameter("HS256", "Algorithm of the tokens.", choices=("HS256", "RS256"), on_bad="refuse")
     token_expiry_seconds: int = parameter(
-        3600, "Life of an access token, in seconds.", minimum=1, maximum=INT_MAX, on_bad="refuse", status=LATER
+        3600, "Life of an access token, in seconds.", minimum=1, maximum=INT_MAX, on_bad="refuse"
     )
     refresh_token_expiry_seconds: int = parameter(
-        86400, "Life of a refresh token, in seconds.", minimum=1, maximum=INT_MAX, on_bad="refuse", status=LATER
+        86400, "Life of a refresh token, in seconds.", minimum=1, maximum=INT_MAX, on_bad="refuse"
     )
     require_auth_for: str = parameter(
-        "write", "Which requests need a token.", choices=("none", "write", "all"), on_bad="refuse", status=LATER
+        "write",
+        "Which requests need a token: `none`; `write`, which is all but GET, HEAD and OPTIONS; `all`.",
+        choices=("none", "write", "all"),
+        on_bad="refuse",
     )
-    issuer: str = parameter("ros2_medkit_gateway", "Issuer in the tokens.", on_bad="refuse", status=LATER)
+    issuer: str = parameter(
+        "ros2_medkit_gateway",
+        "Issuer in the tokens; those of another one are refused.",
+        pattern=r"\S+",
+        clause="a text without spaces",
+        on_bad="refuse",
+    )
     clients: tuple[str, ...] = parameter(
-        ("",), "Clients as `id:secret:role`.", secret=True, on_bad="refuse", status=LATER
+        ("",),
+        "Clients as `id:secret:role`, the roles being viewer, operator, configurator and admin. "
+        "A file or the environment variable `MEDKIT_GATEWAY_CLIENTS` is the better place for them.",
+        secret=True,
+        on_bad="refuse",
     )
+    clients_file: str = parameter("", "File with one client a line instead. One source only.", on_bad="refuse")
 
 
 @dataclass(frozen=True)
 class RateLimiting:
-    """Requests per minute (API.md §9.6)."""
+    """Requests per minute (API.md §9.6). What is wrong here switches the limits off, see `access.py`."""
 
-    enabled: bool = parameter(False, "Limit requests per minute. Not in this version.")
-    global_requests_per_minute: int = parameter(
-        600, "Requests per minute of all clients together.", minimum=1, maximum=INT_MAX, status=LATER
+    enabled: bool = parameter(False, "Limit requests per minute.")
+    global_requests_per_minute: int = parameter(600, "Requests per minute of all clients together.")
+    client_requests_per_minute: int = parameter(60, "Requests per minute of one client, by its address.")
+    endpoint_limits: tuple[str, ...] = parameter(
+        ("",),
+        "Requests per minute of one client to single routes, as `pattern:rpm`: `/api/v1/apps/*/data:30`, where `*` is "
+        "one segment. The first pattern that matches counts.",
     )
-    client_requests_per_minute: int = parameter(
-        60, "Requests per minute of one client.", minimum=1, maximum=INT_MAX, status=LATER
-    )
-    endpoint_limits: tuple[str, ...] = parameter(("",), "Limits of single routes, as `pattern:rpm`.", status=LATER)
-    client_cleanup_interval_seconds: int = parameter(
-        300, "How often clients that went away are forgotten, in seconds.", minimum=1, maximum=INT_MAX, status=LATER
-    )
-    client_max_idle_seconds: int = parameter(
-        600, "After how long an idle client is forgotten, in seconds.", minimum=1, maximum=INT_MAX, status=LATER
-    )
+    client_cleanup_interval_seconds: int = parameter(300, "How often clients that went away are forgotten, in seconds.")
+    client_max_idle_seconds: int = parameter(600, "After how long an idle client is forgotten, in seconds.")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Specification(Protocol):
     def choices(self) -> tuple[str, ...]: ...
     @property
     def read_only(self) -> bool: ...
+    @property
+    def secret(self) -> bool: ...
 
 
 def raw_overrides(node: Any) -> dict[str, object]:
@@ -68,14 +70,19 @@ def declare(
 ) -> None:
     """Declare every parameter of `specifications` on the node with its value of `values` (already checked).
 
-    Overrides are ignored: what `ros2 param get` shows is what the gateway runs on. An empty array of strings is
-    declared as `[""]`, because ROS cannot tell the type of an empty one.
+    Overrides are ignored: what `ros2 param get` shows is what the gateway runs on. Only secrets are declared empty,
+    because everybody in the ROS graph can read parameters. An empty array of strings is declared as `[""]`, because
+    ROS cannot tell the type of an empty one.
     """
     for name, specification in specifications.items():
-        value = values[name]
+        value = _nothing_of(specification.type) if specification.secret else values[name]
         node.declare_parameter(
             name, _ros_value(specification.type, value), _descriptor(specification, value), ignore_override=True
         )
+
+
+def _nothing_of(type_name: str) -> Any:
+    return () if type_name == "string_array" else ""
 
 
 def _ros_value(type_name: str, value: Any) -> Any:

@@ -14,12 +14,22 @@ class Model(BaseModel):
 
 
 class GenericError(Model):
-    """Every answer outside 2xx (API.md §1.3)."""
+    """Every answer outside 2xx: `error_code` and `message` (API.md §1.3), or where it is about tokens, `error` and
+    `error_description` as OAuth2 has them (API.md §9.3)."""
 
-    error_code: str
-    message: str
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "anyOf": [{"required": ["error_code", "message"]}, {"required": ["error", "error_description"]}]
+        },
+    )
+
+    error_code: str | None = None
+    message: str | None = None
     vendor_code: str | None = None
     parameters: dict[str, Any] | None = None
+    error: str | None = None
+    error_description: str | None = None
 
 
 class XMedkitRos2(Model):

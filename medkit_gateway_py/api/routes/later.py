@@ -47,16 +47,6 @@ def no_deletion(rooms: Rooms, row: Row) -> Handler:
     return _always(MethodNotAllowed("Bulk data deletion is only supported for components and apps"))
 
 
-def no_auth(rooms: Rooms, row: Row) -> Handler:
-    """404 in the form of OAuth2 while authentication is off (API.md §9.1)."""
-    body = {"error": "resource-not-found", "error_description": "Authentication is not enabled"}
-
-    async def handle(request: Request) -> Response:
-        return json_answer(body, 404)
-
-    return handle
-
-
 def no_fault_triggers(rooms: Rooms, row: Row) -> Handler:
     """404 without a data plugin (API.md §10.5)."""
     body = {"error_code": "resource-not-found", "message": "fault-trigger engine is not enabled"}
@@ -79,6 +69,5 @@ HANDLERS: dict[str, Factory] = {
     "noDataGrouping": no_data_grouping,
     "noUpload": no_upload,
     "noDeletion": no_deletion,
-    "noAuth": no_auth,
     "noFaultTriggers": no_fault_triggers,
 }

@@ -41,6 +41,7 @@ def root_document(context: GatewayContext) -> dict[str, Any]:
     config = context.config
     capabilities = {
         **{name: name in _SERVED for name in _CAPABILITIES},
+        "authentication": config.auth.enabled,
         "tls": config.server.tls.enabled,
         "aggregation": context.federation.enabled,
     }
@@ -59,6 +60,12 @@ def root_document(context: GatewayContext) -> dict[str, Any]:
             for name in ("areas", "components", "apps", "functions", "faults", "health", "version-info")
         },
     }
+    if config.auth.enabled:
+        document["auth"] = {
+            "enabled": True,
+            "algorithm": config.auth.jwt_algorithm,
+            "require_auth_for": config.auth.require_auth_for,
+        }
     if config.server.tls.enabled:
         document["tls"] = {"enabled": True, "min_version": config.server.tls.min_version}
     return document
