@@ -29,6 +29,7 @@ def requirements() -> list[str]:
     return [
         "aiohttp>=3.9",
         "anyio>=4.3",
+        "cryptography>=41",
         "fastapi>=0.115",
         "fastapi-offline>=1.7",
         "httpx>=0.27,<1",

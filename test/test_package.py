@@ -74,7 +74,8 @@ def imports_of(path: Path) -> set[str]:
 def distributions(lines: list[str]) -> set[str]:
     """Import names of requirement lines; those that differ from the distribution's name are the few below."""
     names = {re.split(r"[<>=\[]", line)[0].lower().replace("-", "_") for line in lines}
-    differ = {"pyyaml": {"yaml"}, "fastapi": {"starlette"}, "uvicorn": {"uvloop", "httptools"}, "aiohttp": {"yarl"}}
+    differ = {"pyyaml": {"yaml"}, "pyjwt": {"jwt"}, "fastapi": {"starlette"}, "aiohttp": {"yarl"}}
+    differ["uvicorn"] = {"uvloop", "httptools"}
     return names.union(*(differ.get(name, set()) for name in names))
 
 
