@@ -10,7 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import rclpy
 from rcl_interfaces.msg import Log
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from medkit_gateway_py.parameters import SPECIFICATIONS, check
@@ -88,10 +91,41 @@ def test_every_parameter_is_declared_with_the_checked_value_and_described(ros_do
     assert bridge.stop(5.0)
 
 
+def test_secrets_are_not_readable_as_parameters(ros_domain: int) -> None:
+    secret, client = "a secret that nobody may read here", "id:another-secret:admin"
+    bridge = started_with("-p", f"auth.jwt_secret:={secret}", "-p", f"auth.clients:=['{client}']")
+    node = bridge.node
+    checked = check(raw_overrides(node))
+    assert (checked.config.auth.jwt_secret, checked.config.auth.clients) == (secret, (client,))
+    declare(node, checked.effective)
+    bridge.start()
+    asker = rclpy.create_node("asker", context=node.context)
+    service = asker.create_client(GetParameters, "/gateway/get_parameters")
+    try:
+        assert service.wait_for_service(10.0)
+        future = service.call_async(GetParameters.Request(names=["auth.jwt_secret", "auth.clients", "auth.issuer"]))
+        executor = SingleThreadedExecutor(context=node.context)
+        rclpy.spin_until_future_complete(asker, future, executor, timeout_sec=10.0)
+        executor.remove_node(asker)
+        values = future.result().values
+        assert [values[0].string_value, list(values[1].string_array_value)] == ["", [""]]
+        assert values[2].string_value == "ros2_medkit_gateway"
+    finally:
+        asker.destroy_node()
+        assert bridge.stop(5.0)
+
+
 def test_every_kind_of_value_can_be_declared(ros_domain: int) -> None:
     def specification(name: str, kind: str, low: float | None = None, high: float | None = None) -> Any:
         return SimpleNamespace(
-            name=name, type=kind, description=name, minimum=low, maximum=high, choices=(), read_only=False
+            name=name,
+            type=kind,
+            description=name,
+            minimum=low,
+            maximum=high,
+            choices=(),
+            read_only=False,
+            secret=False,
         )
 
     wanted = [
