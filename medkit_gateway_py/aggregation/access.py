@@ -90,6 +90,11 @@ def access_of(given: Access | None, aggregation: Aggregation) -> Access:
     )
 
 
+def is_token(text: str) -> bool:
+    """Whether a header can carry it: printable characters without white space, 8 KiB at most."""
+    return re.fullmatch(r"[\x21-\x7e]{1,8192}", text) is not None
+
+
 def fingerprint_of(text: str) -> str | None:
     """A SHA-256 in one spelling: `AB:CD:...` and `sha256:abcd...` as 64 lower-case hex digits; None for none."""
     digits = re.sub(r"(?i)^sha-?256[:=/ ]", "", text.strip()).replace(":", "").lower()

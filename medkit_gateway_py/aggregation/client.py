@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import orjson
 
 from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
 from .access import Access
+from .call_stats import LATE, UNAVAILABLE, CallStats
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .sections import GatewayIdentity
 from .tls import Pins, TlsProblem, context_of
@@ -80,21 +82,22 @@ class PeerClient:
         self._access = access or Access()
         self._base_path = httpx.URL(url).raw_path.rstrip(b"/")
         self._problem = ""
+        self.stats = CallStats()
         self._transport = self._connections()
         self._limiters = {lane: anyio.CapacityLimiter(limit) for lane, limit in LANE_LIMITS.items()}
 
     def _connections(self) -> PeerTransport:
         """The transport that the settings ask for; with settings that cannot be used nothing is ever sent."""
         if not self.url.startswith("https:"):
-            return PeerTransport()
+            return PeerTransport(self.stats)
         access = self._access
         try:
             pins = Pins(access.fingerprints) if access.fingerprints else None
-            return PeerTransport(context_of(access), pins, access.server_name)
+            return PeerTransport(self.stats, context_of(access), pins, access.server_name)
         except TlsProblem as problem:
             self._problem = f"its TLS settings cannot be used: {problem}"
             _log.error("Peer '%s' is not asked: %s", self.name, self._problem)
-            return PeerTransport()
+            return PeerTransport(self.stats)
 
     @property
     def base_path(self) -> bytes:
@@ -231,20 +234,27 @@ class PeerClient:
         self, outgoing: httpx.Request, first_byte_s: float, waiting: anyio.CancelScope | None
     ) -> httpx.Response:
         again = outgoing.method in ("GET", "HEAD")
+        lane = outgoing.extensions["lane"]
+        started = time.monotonic()
         scope = waiting or anyio.CancelScope()
         scope.deadline = anyio.current_time() + first_byte_s
         with scope:
             while True:
                 try:
-                    return await self._transport.handle_async_request(outgoing)
+                    response = await self._transport.handle_async_request(outgoing)
+                    self.stats.answered(lane, time.monotonic() - started)
+                    return response
                 except Disconnected as error:
                     if not again:
+                        self.stats.failed(lane, UNAVAILABLE)
                         raise self._unavailable(str(error)) from None
                     again = False
                 except (httpx.ReadTimeout, httpx.WriteTimeout):
                     break
                 except httpx.HTTPError as error:
+                    self.stats.failed(lane, UNAVAILABLE)
                     raise self._unavailable(str(error)) from None
+        self.stats.failed(lane, LATE)
         raise NotResponding(f"Peer '{self.name}' did not answer in {first_byte_s:.1f} s", peer=self.name)
 
     def _unavailable(self, reason: str) -> PeerUnavailable:

@@ -67,6 +67,8 @@ class PeerStatus:
     last_seen_s: float | None = None
     last_error: str = ""
     rtt_ms: float | None = None
+    rtt_percentiles_ms: dict[str, float] | None = None
+    calls: dict[str, int] | None = None
     counts: dict[str, int] | None = None
     dropped_count: int = 0
     dropped: tuple[DroppedItem, ...] = ()
@@ -138,6 +140,8 @@ class Peer:
             last_seen_s=None if self.last_seen is None else round(now - self.last_seen, 3),
             last_error=self.last_error,
             rtt_ms=None if self._rtt_s is None else round(self._rtt_s * 1000, 2),
+            rtt_percentiles_ms=self.client.stats.percentiles_ms(),
+            calls=dict(self.client.stats.calls),
             counts=_counts(self.sections),
             dropped_count=self._dropped_count,
             dropped=self._dropped,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from ..parameters.aggregation import PEER_NAME, PEER_NAME_RULE, Aggregation, peer_url
-from .access import Access, fingerprint_of
+from .access import Access, fingerprint_of, is_token
 from .peer_discovery import PeerSpec
 
 MAX_BYTES = 1024 * 1024
@@ -26,7 +26,6 @@ MAX_BYTES = 1024 * 1024
 MAX_PEERS = 1000
 # Findings are for people; whoever has more than these starts anew.
 MAX_FINDINGS = 20
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH"})
 _PEER_KEYS = (
@@ -210,7 +209,7 @@ class _Reader:
             words = "must be printable characters without white space"
         else:
             return ""
-        if not _TOKEN.fullmatch(token):
+        if not is_token(token):
             self._wrong(found[key], f"{path}.{key}", words)
             return ""
         return token

@@ -7,8 +7,8 @@ knows what is asked; `client.py` does.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, Protocol, cast
 
 import aiohttp
 import httpx
@@ -26,6 +26,16 @@ SHORT_KEEPALIVE_S = 1.0
 CHUNK = 64 * 1024
 
 
+class Counts(Protocol):
+    """Where bytes are counted."""
+
+    bytes_received: int
+    bytes_sent: int
+
+    def sent(self, content: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a body, counted."""
+
+
 class Disconnected(httpx.RemoteProtocolError):
     """The connection ended before the first byte of an answer; a kept-alive one may just have been stale."""
 
@@ -35,9 +45,14 @@ class _Body(AiohttpResponseStream):  # type: ignore[misc]
 
     CHUNK_SIZE = CHUNK
 
+    def __init__(self, response: aiohttp.ClientResponse, counts: Counts) -> None:
+        super().__init__(response)
+        self._counts = counts
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with map_aiohttp_exceptions():
             async for chunk in self._aiohttp_response.content.iter_chunked(self.CHUNK_SIZE):
+                self._counts.bytes_received += len(chunk)
                 yield chunk
 
     async def aclose(self) -> None:
@@ -57,8 +72,13 @@ class PeerTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, verify: ssl.SSLContext | None = None, pins: aiohttp.Fingerprint | None = None, server_name: str = ""
+        self,
+        counts: Counts,
+        verify: ssl.SSLContext | None = None,
+        pins: aiohttp.Fingerprint | None = None,
+        server_name: str = "",
     ) -> None:
+        self._counts = counts
         self.short_lived = False
         self._context = verify
         self._pins = pins
@@ -98,8 +118,9 @@ class PeerTransport(httpx.AsyncBaseTransport):
         data: Any
         try:
             data = request.content or None
+            self._counts.bytes_sent += len(data) if data else 0
         except httpx.RequestNotRead:
-            data = request.stream
+            data = self._counts.sent(cast("AsyncIterator[bytes]", request.stream))
             request.headers.pop("transfer-encoding", None)
         authority = url.netloc.decode("ascii")
         try:
@@ -136,7 +157,7 @@ class PeerTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=cast("list[tuple[bytes, bytes]]", list(response.raw_headers)),
-            stream=_Body(response),
+            stream=_Body(response, self._counts),
             request=request,
         )
 

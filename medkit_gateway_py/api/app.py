@@ -29,6 +29,7 @@ from .routes import (
     faults,
     later,
     logs,
+    operating,
     operations,
     server,
     status,
@@ -54,6 +55,7 @@ _MODULES = (
     streams,
     vendor,
     auth,
+    operating,
     later,
 )
 

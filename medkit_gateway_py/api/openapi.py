@@ -40,7 +40,16 @@ _QUERY: dict[str, Json] = {
         "schema": {"type": "string", "enum": ["debug", "info", "warning", "error", "fatal"]},
     },
     "context": {"description": "A part of the logger's name", "schema": {"type": "string", "maxLength": 256}},
-    "origin": {"description": "Where the update comes from", "schema": {"type": "string"}},
+    "peer": {
+        "description": "Only what is reached through this peer; `local`: what this gateway has itself",
+        "schema": {"type": "string"},
+    },
+    "origin": {
+        "description": "Of entities: only those in the graph of the gateway with this instance id or name. Of updates:"
+        " where they come from",
+        "schema": {"type": "string"},
+    },
+    "available": {"description": "Only those that are there, or are not", "schema": {"type": "boolean"}},
     "target-version": {"description": "The version it leads to", "schema": {"type": "string"}},
 }
 _CLIENT_ID: Json = {

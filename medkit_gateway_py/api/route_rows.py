@@ -101,7 +101,10 @@ def collections() -> Iterator[Row]:
     """The four lists."""
     for kind in (Kind.APP, Kind.COMPONENT, Kind.FUNCTION, Kind.AREA):
         name = kind.label
-        row = Row("GET", f"/{kind.value}", f"list{name}s", f"All {kind.value}", f"{name}List", serve="snapshot")
+        row = Row(
+            "GET", f"/{kind.value}", f"list{name}s", f"All {kind.value}", f"{name}List", serve="snapshot",
+            query=("peer", "origin", "available"),
+        )  # fmt: skip
         yield replace(row, tag="Discovery", kind=kind, etag=True)
 
 

@@ -96,6 +96,18 @@ ROWS: tuple[Row, ...] = (
         ),
         Row("GET", "/x-medkit/peers", "listPeers", "Peer gateways", "PeerList", serve="listPeers"),
         Row("GET", "/x-medkit/peers/{name}", "getPeer", "One peer gateway", "Peer", serve="getPeer"),
+        Row(
+            "POST", "/x-medkit/peers", "createPeer", "Add a peer gateway", "Peer", 201, "PeerCreateRequest",
+            serve="createPeer",
+        ),
+        Row("DELETE", "/x-medkit/peers/{name}", "deletePeer", "Forget a peer gateway", status=204, serve="deletePeer"),
+        Row("PUT", "/x-medkit/peers/{name}/pause", "pausePeer", "Stop asking a peer", "Peer", serve="pausePeer"),
+        Row("PUT", "/x-medkit/peers/{name}/resume", "resumePeer", "Ask a peer again", "Peer", serve="resumePeer"),
+        Row("GET", "/x-medkit/topology", "getTopology", "The graph of gateways", "Topology", serve="topology"),
+        Row(
+            "GET", "/x-medkit/fleet/faults", "getFleetFaults", "All faults, counted", "FleetFaults",
+            serve="fleetFaults", query=("status", "partial"),
+        ),
     ),
     *each(
         ALL,

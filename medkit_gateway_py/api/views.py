@@ -5,7 +5,7 @@ Members that say nothing are omitted, never null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..entities.model import App, Area, Component, Entity, Function, Kind
@@ -69,8 +69,11 @@ def collection(items: Sequence[Json], **medkit: Any) -> Json:
     return {"items": list(items), "x-medkit": {"total_count": len(items), **medkit}}
 
 
-def list_document(tree: EntityTree, kind: Kind) -> Json:
-    """The list of a kind: areas and components without a parent, all apps and functions (API.md §3.1)."""
+def list_document(tree: EntityTree, kind: Kind, keeps: Callable[[Entity], bool] | None = None) -> Json:
+    """The list of a kind: areas and components without a parent, all apps and functions (API.md §3.1).
+
+    `keeps`: a filter that the request names.
+    """
     entities: Iterable[Entity]
     if kind is Kind.AREA:
         entities = (area for area in tree.areas.values() if not area.parent_area_id)
@@ -78,7 +81,7 @@ def list_document(tree: EntityTree, kind: Kind) -> Json:
         entities = (one for one in tree.components.values() if not one.parent_component_id)
     else:
         entities = tree.of(kind).values()
-    return collection([list_item(entity) for entity in entities])
+    return collection([list_item(entity) for entity in entities if keeps is None or keeps(entity)])
 
 
 def list_item(entity: Entity) -> Json:

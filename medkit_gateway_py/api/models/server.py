@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Model, XMedkitCollection, XMedkitGathered, alias, required
+from .base import Model, XMedkitGathered, alias, required
 
 
 class AuthOverview(Model):
@@ -140,33 +140,6 @@ class TreeDocument(Model):
     gateway: TreeGateway
     seq: int
     origins: list[TreeOrigin]
-
-
-class Peer(Model):
-    """A peer gateway. Times that end in `_s` are seconds ago."""
-
-    name: str
-    url: str
-    status: str
-    state: str | None = None
-    kind: str | None = None
-    instance_id: str | None = None
-    boot_id: str | None = None
-    version: str | None = None
-    since: float | None = None
-    last_seen_s: float | None = None
-    last_error: str | None = None
-    rtt_ms: float | None = None
-    counts: dict[str, int] | None = None
-    dropped_count: int | None = None
-    dropped: list[dict[str, Any]] | None = None
-
-
-class PeerList(Model):
-    """The peers in their configured order."""
-
-    items: list[Peer]
-    x_medkit: XMedkitCollection | None = alias("x-medkit")
 
 
 class AuthCredentials(Model):

@@ -63,6 +63,8 @@ def get_peer(rooms: Rooms, row: Row) -> Handler:
 def peer_document(peer: Any) -> dict[str, Any]:
     """A peer's status as JSON. What is not known is left out."""
     facts = dataclasses.asdict(peer)
+    # Where it was found: static, mdns, registry, or added by an operator.
+    facts["origin"] = facts.pop("source")
     return {name: value for name, value in facts.items() if value is not None and value != ""}
 
 
