@@ -18,6 +18,7 @@ from ..errors import InvalidParameter, InvalidRequest, ResourceNotFound, Service
 from ..parameters.aggregation import PEER_NAME, PEER_NAME_RULE, PeerUrl, peer_url
 from .access import Access, fingerprint_of, is_token
 from .peer_discovery import ADDED, BY_OPERATOR, REMOVED, PeerEvent, PeerSpec
+from .peer_discovery.addresses import never, not_here
 
 if TYPE_CHECKING:
     from .federation import Federation
@@ -134,14 +135,7 @@ async def _check_addresses(url: PeerUrl) -> None:
 
 def _refusal(text: str) -> str:
     address = ipaddress.ip_address(text)
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped is not None:
-        address = mapped
-    if address.is_loopback:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if (mapped or address).is_loopback:
         return "is loopback, which only the configuration may name"
-    if address.is_unspecified or address.is_multicast or (address.is_reserved and address.version == 4):
-        return "no gateway has"
-    # Where clouds tell a machine its credentials; of IPv6 a scope says which link is meant.
-    if address.is_link_local and not getattr(address, "scope_id", None):
-        return "is link-local"
-    return ""
+    return never(address) or not_here(address, allow_loopback=True)
