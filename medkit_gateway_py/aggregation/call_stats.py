@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 
-from .transport import CONTROL
+from .transport import CONTROL, STREAMS
 
-# The latest answers to polls; with a poll a second, these are two minutes.
+# The latest answers to polls: of a peer that is polled two minutes, of one that is followed twenty.
 MAX_ROUND_TRIPS = 128
 # Upper bounds in seconds of the classes that forwards are counted in, from a LAN to the longest wait.
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+# Lanes of what the gateway asks for itself.
+_OWN = frozenset({CONTROL, STREAMS})
 ANSWERED, UNAVAILABLE, LATE = "answered", "unavailable", "late"
 
 
@@ -25,7 +27,9 @@ class CallStats:
     more class than bounds), `seconds` is the sum of these times. Polls are in `round_trips` only.
     """
 
-    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys((ANSWERED, UNAVAILABLE, LATE), 0))
+    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys((# Lanes of what the gateway asks for itself.
+_OWN = frozenset({CONTROL, STREAMS})
+ANSWERED, UNAVAILABLE, LATE), 0))
     classes: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
     bytes_received: int = 0
@@ -36,6 +40,7 @@ class CallStats:
         """The head of an answer came after this time."""
         if lane == CONTROL:
             self.round_trips.append(took_s)
+        if lane in _OWN:
             return
         self.calls[ANSWERED] += 1
         self.classes[bisect_left(BUCKETS_S, took_s)] += 1
@@ -43,7 +48,7 @@ class CallStats:
 
     def failed(self, lane: str, outcome: str) -> None:
         """No answer came."""
-        if lane != CONTROL:
+        if lane not in _OWN:
             self.calls[outcome] += 1
 
     async def sent(self, content: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

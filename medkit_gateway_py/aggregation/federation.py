@@ -308,23 +308,6 @@ class Federation:
             self._dirty.set()
             return forgotten
 
-    async def forget(self, name: str) -> int:
-        """Forget a peer: the ids of all that was reached over it alone (AGGREGATION.md §4); how many there were.
-
-        Gateways that are reached now, over it or another peer, keep theirs: what is listed must not change its id.
-        """
-        async with self._lock:
-            present = {section.id for section in self.tree.sections} | {self.identity.id}
-            origins = {one.origin for one in self._given if one.via == name} - present
-            forgotten = 0
-            for origin in sorted(origins):
-                owners = await anyio.to_thread.run_sync(self._state.forget_origin, origin)
-                owners = owners or [one.owner for one in self._given if one.origin == origin]
-                self._given.discard(owners)
-                forgotten += len(owners)
-            self._dirty.set()
-            return forgotten
-
     def _swap(self, tree: FederatedTree) -> None:
         self.tree = tree
         for callback in list(self._subscribers):

@@ -5,6 +5,7 @@ What its tree means beside others is decided in `federation.py`; nothing here me
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -28,6 +29,9 @@ from .tree_sync import FULL_RETRY_S, StreamRefused, follow_tree
 
 OURS, COMPATIBLE = "medkit_gateway_py", "compatible"
 TREE_TARGET = b"/api/v1/x-medkit/tree"
+HEALTH_TARGET = b"/api/v1/health"
+# How often the round trip to a peer is measured.
+MEASURE_S = 10.0
 # A peer that gives no stream of its changes is asked so often; a 304 costs it next to nothing.
 POLL_INTERVAL_S = 1.0
 # `/health` of a C++ gateway is polled less often (AGGREGATION.md §6).
@@ -153,6 +157,22 @@ class Peer:
 
     async def run(self) -> None:
         """Fetch its tree and follow its changes, until cancelled; where it cannot be followed, it is polled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._measure)
+            await self._follow_or_poll()
+
+    async def _measure(self) -> None:
+        """Ask now and then how long it takes: a peer that is followed is hardly ever polled."""
+        while True:
+            await anyio.sleep(MEASURE_S * (0.8 + 0.4 * random.random()))
+            if self.is_online and not self.paused:
+                started = time.monotonic()
+                # Whether it lives is for the stream and the polls to say.
+                with contextlib.suppress(GatewayError, BadAnswer):
+                    await self.client.get(HEALTH_TARGET, lane=CONTROL)
+                    self._took(time.monotonic() - started)
+
+    async def _follow_or_poll(self) -> None:
         while True:
             now = time.monotonic()
             if not self.paused and self.breaker.allows_probe(now):
@@ -356,10 +376,12 @@ class Peer:
 
     def _alive(self, started: float) -> None:
         now = time.monotonic()
-        took = now - started
-        self._rtt_s = took if self._rtt_s is None else 0.7 * self._rtt_s + 0.3 * took
+        self._took(now - started)
         self.last_seen = now
         self.breaker.succeeded()
+
+    def _took(self, seconds: float) -> None:
+        self._rtt_s = seconds if self._rtt_s is None else 0.7 * self._rtt_s + 0.3 * seconds
 
     def _report(self, text: str) -> None:
         if text != self.last_error:
