@@ -27,9 +27,7 @@ class CallStats:
     more class than bounds), `seconds` is the sum of these times. Polls are in `round_trips` only.
     """
 
-    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys((# Lanes of what the gateway asks for itself.
-_OWN = frozenset({CONTROL, STREAMS})
-ANSWERED, UNAVAILABLE, LATE), 0))
+    calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys((ANSWERED, UNAVAILABLE, LATE), 0))
     classes: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
     bytes_received: int = 0
