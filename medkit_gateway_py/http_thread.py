@@ -20,6 +20,7 @@ import uvicorn
 
 from . import __version__
 from .aggregation.federation import Federation
+from .aggregation.peer_faults import PeerFaults
 from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
@@ -156,6 +157,7 @@ class HttpThread:
         # Beside the state, whose directory is ours alone, or in memory as the state is.
         folder = self._state.directory
         faults = FaultRoom(config, self._bridge, folder, reader, parameters, services, lambda: discovery.nodes)
+        peer_faults = PeerFaults(lambda: federation.peers, faults.backend, config.faults.healing_threshold)
         fault_events = FaultEvents()
         faults.backend.subscribe(fault_events.publish)
         streams = Streams(config.sse.max_clients, config.aggregation.max_peer_streams)
@@ -190,6 +192,7 @@ class HttpThread:
             await discovery.start()
             await faults.start()
             await federation.start()
+            await peer_faults.start()
             self._summary(discovery, federation, listener)
             await self._serve_until_stopped(server, listener, streams)
         finally:
@@ -197,8 +200,8 @@ class HttpThread:
             if authority is not None:
                 authority.close()
             for close in (
-                faults.stop, discovery.stop, federation.stop, faults.backend.stop, executions.stop, services.stop,
-                reader.stop, writer.stop, parameters.stop, rosout.stop,
+                faults.stop, peer_faults.stop, discovery.stop, federation.stop, faults.backend.stop, executions.stop,
+                services.stop, reader.stop, writer.stop, parameters.stop, rosout.stop,
             ):  # fmt: skip
                 with anyio.move_on_after(1.0, shield=True) as scope:
                     await close()
