@@ -113,7 +113,7 @@ class Calibration(DemoNode):
 
 
 class LongCalibration(DemoNode):
-    """An action: one Fibonacci number per tick, for want of a calibration that takes its time."""
+    """An action: one Fibonacci number per tick, for want of a calibration that takes its time. Order < 0 is aborted."""
 
     def __init__(self, context: Any, prefix: str) -> None:
         super().__init__(context, prefix, "long_calibration", "/powertrain/engine")
@@ -130,6 +130,10 @@ class LongCalibration(DemoNode):
 
     async def _execute(self, goal: Any) -> Any:
         sequence = [0, 1]
+        if goal.request.order < 0:
+            self.get_logger().error(f"cannot calibrate to order {goal.request.order}")
+            goal.abort()
+            return Fibonacci.Result(sequence=sequence)
         while len(sequence) < min(goal.request.order, 40):
             if goal.is_cancel_requested:
                 goal.canceled()
@@ -153,20 +157,26 @@ class LongCalibration(DemoNode):
 
 
 class DiagnosticsPublisher(DemoNode):
-    """`/diagnostics` of the power train."""
+    """`/diagnostics` of the power train: too little of the parameter `oil_pressure` is a fault, enough of it heals."""
 
     def __init__(self, context: Any, prefix: str) -> None:
         super().__init__(context, prefix, "engine_diagnostics", "/powertrain", period=1.0)
+        self._number(
+            "oil_pressure", 3.5, "What the sensor shows, in bar. Below 2 is a warning, below 1 an error.", 0.0, 10.0
+        )
         self._publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def tick(self) -> None:
-        level = DiagnosticStatus.WARN if self.ticks % 60 > 50 else DiagnosticStatus.OK
+        bar = float(self.get_parameter("oil_pressure").value)
+        level, message = DiagnosticStatus.OK, "ok"
+        if bar < 2.0:
+            level, message = (DiagnosticStatus.ERROR, "too low") if bar < 1.0 else (DiagnosticStatus.WARN, "low")
         status = DiagnosticStatus(
             level=level,
-            name="engine: oil pressure",
-            message="low" if level == DiagnosticStatus.WARN else "ok",
+            name=f"{self.get_name()}: oil pressure",
+            message=message,
             hardware_id="engine-ecu",
-            values=[KeyValue(key="ticks", value=str(self.ticks))],
+            values=[KeyValue(key="bar", value=f"{bar:g}")],
         )
         self._publisher.publish(self._stamped(DiagnosticArray(status=[status]), ""))
 

@@ -206,6 +206,8 @@ def test_auto_follows_the_fault_manager_in_the_graph() -> None:
         chosen.report(Report("/arm/driver", "MOTOR_SLOW", True))
         await async_eventually(lambda: len(events) == 2)
         assert events[1].fault.fault_code == "MOTOR_SLOW"
+        own.report(Report("/arm/driver", "UNHEARD", True, model.CRITICAL))
+        await async_eventually(lambda: own.health()["faults"]["total"] == 2)
         assert chosen.health()["backend"] == "fault_manager"
 
         present[0], room.node.away, now[0] = False, True, GONE_S - 0.1
@@ -217,7 +219,7 @@ def test_auto_follows_the_fault_manager_in_the_graph() -> None:
         chosen.look()
         await async_eventually(lambda: len(events) == 3)
         codes = {fault.fault_code for fault in (await chosen.list((model.CONFIRMED,))).faults}
-        assert codes == {"MOTOR_HOT", "MOTOR_LATE"}
+        assert codes == {"MOTOR_HOT", "MOTOR_LATE", "UNHEARD"}
         assert len(changes) == 2
         await own.stop()
 

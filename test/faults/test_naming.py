@@ -51,6 +51,7 @@ def test_every_name_makes_one_good_code(parts: list[str]) -> None:
 )
 def test_names_without_letters_and_long_names_still_have_codes_of_their_own(one: str, other: str) -> None:
     assert fault_code(one) != fault_code(other)
+    assert len(fault_code(one)) <= 256
 
 
 @given(st.text(max_size=3000))

@@ -141,6 +141,21 @@ def test_a_node_that_has_just_started_is_waited_for(bridge: RosBridge, nodes: No
     using(bridge, body)
 
 
+def test_a_thousand_statuses_a_second_lose_no_change(bridge: RosBridge, nodes: Nodes, lidar: str) -> None:
+    async def body(room: Room) -> None:
+        await matched(room, nodes, lidar)
+        nodes.storm(lidar, names=20, messages=5000, flip_every=10, per_second=1000)
+        codes = [f"LIDAR_PART_{name}" for name in range(20)]
+        # 250 turns: good, bad, good, ..., good; the good ones at the beginning are told once.
+        await async_eventually(lambda: nodes.stormed() == 5000, within=30.0)
+        await async_eventually(lambda: all(len(room.of(code)) >= 25 for code in codes), within=10.0)
+        for code in codes:
+            assert [one.failed for one in room.of(code)] == [False, True] * 12 + [False]
+            assert {one.source_id for one in room.of(code)} == {"/front/lidar"}
+
+    using(bridge, body)
+
+
 def test_garbage_in_statuses_does_no_harm(bridge: RosBridge, nodes: Nodes, lidar: str) -> None:
     async def body(room: Room) -> None:
         await matched(room, nodes, lidar)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -44,6 +46,7 @@ class World:
         self._received: dict[str, list[Any]] = {}
         self._servers: list[Any] = []
         self._calls: dict[str, int] = {}
+        self._stormed = 0
 
     def add_node(self, name: str, namespace: str = "/") -> str:
         node = rclpy.create_node(name, namespace=namespace)
@@ -99,6 +102,36 @@ class World:
         if timer is not None:
             node.destroy_timer(timer)
         node.destroy_publisher(self._publishers.pop((fqn, topic)))
+
+    def storm(self, fqn: str, names: int, messages: int, flip_every: int, per_second: int) -> None:
+        """Publish so many messages on /diagnostics, one status each, in turn for each name; see `Nodes.storm`."""
+        node = self._nodes[fqn]
+        publisher = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10_000))
+        began, self._stormed = 0.0, 0
+
+        def burst() -> None:
+            nonlocal began
+            if not began and publisher.get_subscription_count():
+                began = time.monotonic()
+            if not began:
+                return
+            due = min(messages, int((time.monotonic() - began) * per_second), self._stormed + per_second // 10)
+            for number in range(self._stormed, due):
+                turn, name = divmod(number, names)
+                bad = turn // flip_every % 2
+                level = DiagnosticStatus.ERROR if bad else DiagnosticStatus.OK
+                status = DiagnosticStatus(
+                    level=level, name=f"{node.get_name()}: part {name}", message="bad" if bad else "ok"
+                )
+                publisher.publish(DiagnosticArray(status=[status]))
+            self._stormed = max(self._stormed, due)
+            if self._stormed >= messages:
+                node.destroy_timer(timer)
+
+        timer = node.create_timer(0.01, burst)
+
+    def stormed(self) -> int:
+        return self._stormed
 
     def subscribe(self, fqn: str, topic: str, type: str, qos: str = "default") -> None:
         kept = self._received.setdefault(topic, [])

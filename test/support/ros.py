@@ -141,6 +141,17 @@ class Nodes:
         """Destroy the publisher."""
         self._ask(do="unpublish", fqn=fqn, topic=topic)
 
+    def storm(self, fqn: str, *, names: int, messages: int, flip_every: int, per_second: int) -> None:
+        """Publish statuses `<node>: part <n>` in turn, good ones first; each name changes every `flip_every` turns.
+
+        When the process is too slow it takes longer, and nothing is left out.
+        """
+        self._ask(do="storm", fqn=fqn, names=names, messages=messages, flip_every=flip_every, per_second=per_second)
+
+    def stormed(self) -> int:
+        """How many messages of the storm have been published."""
+        return int(self._ask(do="stormed"))
+
     def subscribe(self, fqn: str, topic: str, type: str, *, qos: str = "default") -> None:
         """Subscribe; `received` tells what came."""
         self._ask(do="subscribe", fqn=fqn, topic=topic, type=type, qos=qos)

@@ -50,7 +50,6 @@ class Outbox:
         nodes = self._nodes()
         if nodes is not self._index.nodes:
             self._index = NodeIndex(nodes)
-            self._strangers.clear()
         return self._index
 
     def put(self, observation: Observation, now: float) -> None:
