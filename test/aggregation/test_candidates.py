@@ -314,6 +314,27 @@ async def test_the_certificate_of_a_gateway_is_for_the_target_of_its_srv_record(
     await world.candidates.close()
 
 
+async def test_one_whose_name_a_configured_peer_takes_gets_another() -> None:
+    world = World()
+    await taken_in(world, gateway(1))
+    world.others = (PeerStatus("robot", "http://b:1", "online", "closed"),)
+    world.candidates.sweep()
+    await async_eventually(lambda: set(world.specs) == {"robot-id1"})
+    await world.candidates.close()
+
+
+async def test_other_addresses_are_tried_when_a_peer_is_away_from_its_own() -> None:
+    world = World()
+    both = replace(gateway(1), urls=("http://10.0.0.2:8080", "http://10.9.9.9:8080"))
+    await taken_in(world, both)
+    world.answers = {"http://10.9.9.9:8080": Answer("id1", "b")}
+    world.now += 11
+    world.candidates.sweep()
+    await async_eventually(lambda: world.urls() == {"http://10.9.9.9:8080"})
+    assert [change for change, *_ in world.events] == ["added", "updated"]
+    await world.candidates.close()
+
+
 async def test_a_flood_costs_bounded_memory_and_work_and_displaces_nobody(caplog: pytest.LogCaptureFixture) -> None:
     world = World(replace(QUICK, pending=20, probes_at_once=4), {"max_discovered_peers": 50})
     good = [gateway(number, f"good{number}") for number in range(3)]

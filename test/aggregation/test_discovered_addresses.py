@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medkit_gateway_py.aggregation.names import is_valid_peer_name
-from medkit_gateway_py.aggregation.peer_discovery.addresses import AddressRefused, announced, usable
+from medkit_gateway_py.aggregation.peer_discovery.addresses import AddressRefused, announced, is_one_of, usable
 from medkit_gateway_py.aggregation.peer_discovery.announcement import (
     Announcement,
     CleartextRefused,
@@ -236,3 +236,11 @@ def test_only_addresses_where_the_server_listens_are_announced(
     host: str, interfaces: tuple[str, ...], machine: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     assert announced(host, interfaces, machine) == expected
+
+
+def test_an_address_of_this_machine_is_known_with_any_scope() -> None:
+    machine = ("10.0.0.2", "fe80::1%2")
+    assert is_one_of("fe80::1%eth0", machine)
+    assert is_one_of("10.0.0.2", machine)
+    assert not is_one_of("10.0.0.3", machine)
+    assert not is_one_of("eth0", machine)

@@ -13,6 +13,7 @@ from support.fake_peer import TestGateway, running, tree_of
 from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
+ROLES = {"found": "fallback", "fixed": "peer"}
 
 
 class Plugin:
@@ -77,3 +78,16 @@ async def test_peers_are_added_moved_and_removed_by_plugins_and_a_broken_one_hur
     assert "'broken' did not start" in text
     assert "'unusable' cannot be used" in text
     assert "second peer named 'p'" in text
+
+
+async def test_of_two_addresses_of_a_gateway_the_configured_one_is_used_whichever_came_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: ({"plugin": Plugin}, {}))
+    b, a = TestGateway("b", {}), TestGateway("a", {})
+    async with running(b, a):
+        await b.serve_tree(tree_of(["cam"]))
+        Plugin.last.emit(PeerEvent("added", PeerSpec("found", b.url, "mdns")))
+        await async_eventually(lambda: set(a.federation.tree.apps) == {"cam"})
+        Plugin.last.emit(PeerEvent("added", PeerSpec("fixed", b.url, "static")))
+        await async_eventually(lambda: {peer.name: peer.role for peer in a.federation.peers} == ROLES)

@@ -110,46 +110,17 @@ def namespaces(name: str) -> list[str]:
     return [line.split()[0] for line in listed.splitlines() if line.startswith(name)]
 
 
-# Port 5353 is held in a network of this process alone: elsewhere others need it.
-BLOCKED = """
-import asyncio, logging, socket, subprocess, sys
-
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
-subprocess.run(["ip", "link", "set", "lo", "multicast", "on", "up"], check=True, timeout=10)
-
-from medkit_gateway_py.aggregation.peer_discovery import mdns
-from support.fake_peer import TestGateway, running, tree_of
-from support.mdns import mdns_settings, private_service
-from support.waiting import async_eventually
-
-mdns.REOPEN_S = 0.2
-
-async def main():
-    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    holder.bind(("", 5353))
-    b = TestGateway("b", {})
-    async with running(b):
-        await b.serve_tree(tree_of(["lidar"]))
-        a = TestGateway("a", {"fixed": b.url}, **mdns_settings(private_service()))
-        async with running(a):
-            await async_eventually(lambda: set(a.federation.tree.apps) == {"lidar"}, 10)
-            await async_eventually(lambda: a.federation.discovery_health()["mdns"]["state"] == "down", 10)
-            print("STATE", a.federation.discovery_health()["mdns"])
-            await asyncio.sleep(0.5)
-            holder.close()
-            await async_eventually(lambda: a.federation.discovery_health()["mdns"]["state"] == "ok", 10)
-            print("STATE", a.federation.discovery_health()["mdns"])
-
-asyncio.run(main())
-"""
+def alone(program: str, *arguments: str) -> list[str]:
+    """The lines that a program of support/mdns_alone.py prints in a network of its own."""
+    command = ["unshare", "--net", sys.executable, "-m", "support.mdns_alone", program, *arguments]
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout.splitlines()
 
 
 @in_namespaces
 def test_without_port_5353_static_peers_stay_and_the_port_is_tried_again() -> None:
-    command = ["unshare", "--net", sys.executable, "-c", BLOCKED]
-    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    lines = run.stdout.splitlines()
+    lines = alone("blocked")
     errors = [line for line in lines if line.startswith("ERROR mDNS")]
     assert len(errors) == 1, "said once, not at every try"
     assert errors[0].startswith("ERROR mDNS: Failed to open mDNS announce socket on port 5353")
@@ -159,3 +130,26 @@ def test_without_port_5353_static_peers_stay_and_the_port_is_tried_again() -> No
     assert "'state': 'down'" in states[0]
     assert "another process holds it" in states[0]
     assert "'state': 'ok'" in states[1]
+
+
+@in_namespaces
+def test_an_address_that_comes_later_is_announced_and_heard_of() -> None:
+    assert "ASKED GET /api/v1/health" in alone("moving")
+
+
+@in_namespaces
+def test_gateways_are_found_at_addresses_of_ipv6_link_local_ones_with_their_scope() -> None:
+    found = dict(line.split()[1:] for line in alone("ipv6") if line.startswith("PEER"))
+    assert found["global"] == "http://[fd00:77::1]:8080"
+    assert found["link"].startswith("http://[fe80::77%")
+
+
+@in_namespaces
+def test_the_files_of_the_mdns_topology_find_each_other_on_one_host(
+    tmp_path: Path, ros_domains: Callable[[], int]
+) -> None:
+    found = [
+        line for line in alone("topology", str(tmp_path), str(ros_domains()), str(ros_domains())) if "PEERS" in line
+    ]
+    assert "'name': 'gateway_b', 'url': 'http://127.0.0.1:8081', 'status': 'online'" in found[0]
+    assert "'name': 'gateway_a', 'url': 'http://127.0.0.1:8080', 'status': 'online'" in found[1]

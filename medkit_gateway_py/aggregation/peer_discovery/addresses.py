@@ -112,6 +112,27 @@ def machine_addresses() -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def machine_interfaces() -> list[str | int]:
+    """What to send and listen on, as python-zeroconf takes it: addresses of IPv4, numbers of interfaces for IPv6.
+
+    Not `::1`: IPv6 has no multicast there, and every packet would fail.
+    """
+    found: dict[str | int, None] = {}
+    for adapter in ifaddr.get_adapters():
+        for one in adapter.ips:
+            if isinstance(one.ip, str):
+                found[one.ip] = None
+            elif adapter.index is not None and not ipaddress.IPv6Address(one.ip[0]).is_loopback:
+                found[adapter.index] = None
+    return list(found)
+
+
+def is_one_of(text: str, of_machine: Iterable[str]) -> bool:
+    """Whether an address is among these; scopes do not count, for they are written as numbers or as names."""
+    wanted = parse(text)
+    return wanted is not None and _without_scope(wanted) in map(_without_scope, parse_all(of_machine))
+
+
 def announced(host: str, interfaces: Sequence[str], of_machine: Sequence[str]) -> tuple[str, ...]:
     """The addresses to announce for a server that listens on `host`.
 

@@ -191,11 +191,13 @@ class Candidates:
         if not self._peers:
             return
         silences = self._silences()
+        of_others = {one.name for one in self._context.peers() if one.source != self._source}
         for service, peer in list(self._peers.items()):
-            silence = silences.get(peer.spec.name)
-            if silence is None:
-                continue
-            if peer.leaving and silence > self._limits.alive_s:
+            silence = silences[peer.spec.name]
+            if peer.spec.name in of_others:
+                self._let_go(service, "a configured peer took its name")
+                self._begin(peer.announcement)
+            elif peer.leaving and silence > self._limits.alive_s:
                 self._let_go(service, "it said goodbye and does not answer")
             elif silence > self._forget_s:
                 self._let_go(service, f"it has been away for {self._forget_s} s")
@@ -369,7 +371,7 @@ class Candidates:
         known = self._context.peers()
         elsewhere = {one.instance_id for one in known if one.source in CONFIGURED and one.instance_id}
         # Those that were found and are not allowed take no slot of others, and are bounded on their own.
-        admitted = {one.name for one in known}
+        admitted = {one.name for one in known if one.source == self._source}
         if len(self._peers) >= self._max + self._limits.aside:
             return False
         counted = {
@@ -403,7 +405,7 @@ class Candidates:
     def _silences(self) -> dict[str, float]:
         """Seconds since each peer answered last, or since it was taken in when it never did."""
         now = self._clock()
-        heard = {one.name: one for one in self._context.peers()}
+        heard = {one.name: one for one in self._context.peers() if one.source == self._source}
         found = {}
         for peer in self._peers.values():
             status = heard.get(peer.spec.name)

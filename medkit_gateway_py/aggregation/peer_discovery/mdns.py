@@ -18,8 +18,6 @@ from typing import Any
 import anyio
 from zeroconf import (
     DNSPointer,
-    InterfaceChoice,
-    IPVersion,
     RecordUpdate,
     RecordUpdateListener,
     ServiceStateChange,
@@ -29,7 +27,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from . import DiscoveryContext, PeerEvent, announcement
-from .addresses import announced, machine_addresses, parse, parse_all
+from .addresses import announced, is_one_of, machine_addresses, machine_interfaces, parse, parse_all
 from .announcement import Announcement, CleartextRefused, Refused, Rules
 from .candidates import Ask, Candidates, Limits
 from .health_probe import HealthProbe
@@ -174,7 +172,7 @@ class MdnsPeers:
             await self._close()
             self._become(DOWN, f"{type(error).__name__}: {error}")
             return f"mDNS is not used: {self._reason}"
-        missing = [text for text in self._interfaces if text not in self._machine]
+        missing = [text for text in self._interfaces if not is_one_of(text, self._machine)]
         if missing:
             text = f"aggregation.mdns_interfaces: {', '.join(missing)} is no address of this machine"
             _log.warning("mDNS: %s", text)
@@ -184,17 +182,18 @@ class MdnsPeers:
         return ""
 
     def _sockets(self) -> AsyncZeroconf:
-        here = [text for text in self._interfaces if text in self._machine]
         if self._interfaces:
+            here = [text for text in self._interfaces if is_one_of(text, self._machine)]
             return AsyncZeroconf(interfaces=here or list(self._interfaces))
-        if any(":" in text for text in self._machine):
-            try:
-                return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.All)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise
-                _log.info("mDNS: without IPv6: %s", error)
-        return AsyncZeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)
+        every = machine_interfaces()
+        try:
+            return AsyncZeroconf(interfaces=every)
+        except OSError as error:
+            only_ipv4 = [one for one in every if isinstance(one, str)]
+            if error.errno == errno.EADDRINUSE or len(only_ipv4) == len(every):
+                raise
+            _log.info("mDNS: without IPv6: %s", error)
+            return AsyncZeroconf(interfaces=only_ipv4)
 
     def _browse(self, zeroconf: Zeroconf) -> None:
         zeroconf.async_add_listener(_Goodbyes(self._type, self._goodbye), None)
@@ -204,7 +203,8 @@ class MdnsPeers:
         addresses = announced(self._host, self._interfaces, self._machine)
         if all(address.is_loopback for address in parse_all(addresses)):
             _log.warning(
-                "mDNS: this gateway is announced at %s, where no other machine reaches it", addresses or "no address"
+                "mDNS: this gateway is announced at %s, where no other machine reaches it",
+                ", ".join(addresses) or "no address",
             )
         self._info = AsyncServiceInfo(
             self._type,
@@ -229,7 +229,7 @@ class MdnsPeers:
                 _log.info("mDNS: the addresses of this machine changed")
                 _report(await self._open())
                 return
-            await self._zeroconf.async_update_interfaces()
+            await self._zeroconf.async_update_interfaces(machine_interfaces())
             addresses = announced(self._host, self._interfaces, self._machine)
             if self._info is not None and addresses != announced(self._host, self._interfaces, before):
                 self._info.addresses = [one.packed for one in parse_all(addresses)]
