@@ -67,7 +67,10 @@ ROWS: tuple[Row, ...] = (
             "DELETE", "/faults", "clearAllFaults", "Clear all faults of this gateway", status=204,
             serve="clearAllFaults", query=("status",),
         ),
-        Row("GET", "/faults/stream", "streamFaults", "Event stream (SSE) of all faults", stream=True),
+        Row(
+            "GET", "/faults/stream", "streamFaults", "Event stream (SSE) of all faults", stream=True,
+            serve="streamFaults",
+        ),
     ),
     *each(
         ALL,

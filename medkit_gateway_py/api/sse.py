@@ -167,6 +167,11 @@ class Streams:
         self._counts: Counter[str] = Counter()
         self._open: set[_Stream] = set()
         self._closed = False
+        self._on_close: list[Callable[[], None]] = []
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the gateway stops, before streams are broken off."""
+        self._on_close.append(callback)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -176,6 +181,8 @@ class Streams:
     def close(self) -> None:
         """Break off every stream, so that clients connect again elsewhere or later; new ones are refused."""
         self._closed = True
+        for callback in self._on_close:
+            callback()
         for stream in tuple(self._open):
             stream.break_off()
 

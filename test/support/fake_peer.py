@@ -23,6 +23,7 @@ from medkit_gateway_py.aggregation.forward import ForwardMiddleware
 from medkit_gateway_py.aggregation.request import RequestInfo
 from medkit_gateway_py.aggregation.routing import Shared
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
+from medkit_gateway_py.api.fault_stream import FaultStream
 from medkit_gateway_py.api.sse import EventStream, Streams
 from medkit_gateway_py.api.tree_feed import TreeFeed
 from medkit_gateway_py.entities.ids import GivenId
@@ -31,6 +32,8 @@ from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.errors import GatewayError
 from medkit_gateway_py.parameters import GatewayConfig
 from medkit_gateway_py.parameters.aggregation import Aggregation
+from medkit_gateway_py.resources.faults.events import FaultEvents
+from medkit_gateway_py.resources.faults.model import CONFIRMED, ERROR, FAULT_CONFIRMED, Fault, FaultEvent
 from medkit_gateway_py.state import StateStore
 
 from .waiting import async_eventually
@@ -89,6 +92,8 @@ class TestGateway:
         self.federation = Federation(self.config, self.identity, self.state)
         self.streams = Streams()
         self._feed = TreeFeed(self.federation)
+        self.fault_events = FaultEvents()
+        self.fault_stream = FaultStream(self.federation, self.fault_events, self.streams)
         self.routes: dict[str, Any] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.url = ""
@@ -123,6 +128,11 @@ class TestGateway:
         if self._server is not None and self._task is not None:
             self._server.should_exit = self._server.force_exit = True
             await asyncio.wait_for(self._task, 5)
+
+    def fault(self, code: str, source: str = "") -> None:
+        """A fault is confirmed now."""
+        fault = Fault(code, ERROR, code.lower(), 1.0, 2.0, 1, CONFIRMED, (source,) if source else ())
+        self.fault_events.add(FaultEvent(FAULT_CONFIRMED, fault, 3.0))
 
     async def serve_tree(self, tree: EntityTree) -> None:
         """This is our own graph from now on."""
@@ -161,6 +171,11 @@ class TestGateway:
         elif path == "/api/v1/x-medkit/tree/stream":
             place = dict(scope["headers"]).get(b"last-event-id", b"").decode()
             await EventStream(self.streams, self._feed.cursor(place), keep_alive_s=1.0)(scope, receive, send)
+        elif path == "/api/v1/faults/stream":
+            last = dict(scope["headers"]).get(b"last-event-id", b"").decode()
+            own = (b"x-medkit-gateway", f"{self.identity.id}/{self.identity.boot_id}".encode())
+            stream = EventStream(self.streams, self.fault_stream.cursor(info, last), headers=[own])
+            await stream(scope, receive, send)
         elif path == "/api/v1/faults":
             gathered = await gather_everyone(self.federation, info, "/faults")
             own = [{"fault_code": f"FAULT_OF_{self.identity.name}"}] if info.asks_local(self.identity.id) else []

@@ -11,6 +11,7 @@ from ...aggregation.routing import Local, Remote, Shared
 from ...errors import PeerUnavailable
 from ..context import GatewayContext
 from ..documents import Documents
+from ..fault_stream import FaultStream
 from ..locate import locate
 from ..route_rows import Row
 from ..snapshots import Snapshots
@@ -25,6 +26,7 @@ class Rooms:
         self.context = context
         self.snapshots = snapshots
         self.documents = Documents(context)
+        self.fault_stream = FaultStream(context.federation, context.fault_events, context.streams)
 
 
 Factory = Callable[[Rooms, Row], Handler]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...aggregation.request import RequestInfo
+from ...aggregation.request import GATEWAY, RequestInfo
 from ..route_rows import Row
 from ..sse import EventStream
 from ..tree_feed import SIGN_OF_LIFE_S, TreeFeed
@@ -28,4 +28,19 @@ def tree_stream(rooms: Rooms, row: Row) -> Handler:
     return handle
 
 
-HANDLERS: dict[str, Factory] = {"treeStream": tree_stream}
+def fault_stream(rooms: Rooms, row: Row) -> Handler:
+    """GET /faults/stream: the faults of all gateways, or of those that the request names."""
+    context = rooms.context
+    # A peer that follows us tells a restart by it.
+    gateway = f"{context.identity.id}/{context.identity.boot_id}".encode("latin-1", "replace")
+    headers = ((GATEWAY.encode(), gateway),)
+
+    async def handle(request: Request) -> Response:
+        info = RequestInfo.from_scope(request.scope)
+        cursor = rooms.fault_stream.cursor(info, request.headers.get(LAST_EVENT_ID, "").strip())
+        return EventStream(context.streams, cursor, headers=headers)
+
+    return handle
+
+
+HANDLERS: dict[str, Factory] = {"treeStream": tree_stream, "streamFaults": fault_stream}
