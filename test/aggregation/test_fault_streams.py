@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 
 from medkit_gateway_py.aggregation import fault_streams
@@ -255,8 +256,6 @@ async def test_a_hostile_peer_changes_nothing_for_the_others() -> None:
     async def hostile(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
         forged = {**other, "x-medkit": {"origin": good.identity.id, "event_id": "x-1"}}
-        import orjson
-
         for body in (
             b"event: fault_confirmed\nid: 1\ndata: {nonsense\n\n",
             frame(b"[1]", event="fault_confirmed", number="2"),
