@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -116,16 +117,22 @@ class Gateway(Process):
         parameters: dict[str, Any] | None = None,
         arguments: Sequence[str] = (),
         own_parameters: bool = True,
+        ca: Path | None = None,
     ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.ca = ca
+        self.url = f"{'http' if ca is None else 'https'}://127.0.0.1:{self.port}"
         given = {"server.port": self.port, "state_dir": str(state), **(parameters or {})} if own_parameters else {}
         ros = [item for name, value in given.items() for item in ("-p", f"{name}:={json.dumps(value)}")]
         ros += ["-r", f"__node:={node}"] if node else []
         ros += ["-r", f"__ns:={namespace}"] if namespace else []
         command = [sys.executable, "-m", "medkit_gateway_py.gateway_node", "--ros-args", *ros, *arguments]
         super().__init__(command, {"ROS_DOMAIN_ID": str(domain)})
-        self.client = httpx.Client(base_url=f"{self.url}/api/v1", timeout=10.0, trust_env=False)
+        self.client = self._new_client()
+
+    def _new_client(self) -> httpx.Client:
+        verify = True if self.ca is None else ssl.create_default_context(cafile=str(self.ca))
+        return httpx.Client(base_url=f"{self.url}/api/v1", timeout=10.0, trust_env=False, verify=verify)
 
     def start(self) -> Gateway:
         """Start and wait until `/health` answers."""
@@ -136,7 +143,8 @@ class Gateway(Process):
     def _answers(self) -> bool:
         assert self.returncode is None, f"the gateway ended with {self.returncode}:\n{self.output}"
         with contextlib.suppress(httpx.TransportError):
-            return self.client.get("/health").status_code == 200
+            # 401 is an answer, too, where reading needs a token.
+            return self.client.get("/health").status_code in (200, 401)
         return False
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -178,8 +186,8 @@ class Fleet:
         gateway.client.close()
         one = object.__new__(Gateway)
         Process.__init__(one, gateway.command, gateway._environment)
-        one.port, one.url = gateway.port, gateway.url
-        one.client = httpx.Client(base_url=f"{one.url}/api/v1", timeout=10.0, trust_env=False)
+        one.port, one.url, one.ca = gateway.port, gateway.url, gateway.ca
+        one.client = one._new_client()
         self.processes.append(one)
         return one.start()
 
