@@ -98,12 +98,7 @@ async def gather_everyone(federation: Federation, request: RequestInfo, path: st
     if not federation.enabled or request.is_local_only(federation.identity.id):
         return _only_local(federation, request)
     tree = federation.tree
-    targets, labels = tree.targets(request.origins)
-    missing = list(labels)
-    if request.asks_local(federation.identity.id):
-        # Who asks us for our own knows nothing of a peer of ours that never told who it is.
-        named = {one.label for one in tree.down} if request.origins is not None else set(labels)
-        missing += [name for name in federation.peer_names() if name not in {*named, *tree.origins_by_peer}]
+    targets, missing = tree.targets(request.origins)
     return await fan_out(federation, request, path, targets, missing)
 
 

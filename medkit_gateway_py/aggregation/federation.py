@@ -146,7 +146,9 @@ class Federation:
                 self._discoveries.append(discovery)
             except Exception:
                 _log.exception("Peer discovery '%s' did not start", discovery.name)
-        self._dirty.set()
+        # Before anything is answered it must be known who is missing.
+        async with self._lock:
+            await self._merge()
 
     async def stop(self) -> None:
         """End all polls and close all connections, in two seconds at most."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
-from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Past, PeerView
+from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Past, PeerView, Way
 from .names import choose_app_id, peer_name_from, prefixed
 from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
@@ -83,6 +83,7 @@ def merge(
         origins_by_peer=_origins_by_peer(state.chosen, views),
         labels={one.section.id: one.label for one in state.chosen},
         away=state.away,
+        silent=state.silent,
         renames=_renames(state),
         own=own,
         sections=tuple(one.section for one in state.chosen),
@@ -137,15 +138,31 @@ def _away(state: MergeState, views: Sequence[PeerView], past: Past) -> tuple[Ori
             known = down.get(section.id)
             if known is None or len(section.path) < len(known.section.path):
                 down[section.id] = Chosen(view.name, section)
-    for origin, way in past.ways.items():
-        if origin in present or way.peer in online or way.peer not in state.options.peers:
+    offline = [peer for peer in state.options.peers if peer not in online]
+    for origin, way in _lost(past, offline).items():
+        if origin in present:
             continue
         state.away[origin] = way.label
         if way.section is not None:
-            down[origin] = Chosen(way.peer, replace(way.section, state="down", tree=EntityTree(), served_as={}))
+            down[origin] = Chosen(way.peer, way.section)
+    unknown = {peer for peer in offline if peer not in past.direct}
+    state.silent = tuple(sorted(unknown | {label for origin, label in state.away.items() if origin not in down}))
     for origin, one in down.items():
         state.away.setdefault(origin, one.label)
     return tuple(replace(one.section, label=one.label) for _, one in sorted(down.items()))
+
+
+def _lost(past: Past, offline: Sequence[str]) -> dict[str, Way]:
+    """The ways to what was reached over peers that are down; the peers themselves by their own names."""
+    lost = {origin: way for origin, way in past.ways.items() if way.peer in offline}
+    for peer in offline:
+        origin = past.direct.get(peer)
+        if origin is not None:
+            known = past.ways.get(origin)
+            plate = known.section if known is not None else None
+            direct = replace(plate, path=(origin,), label="") if plate is not None else None
+            lost[origin] = Way(peer, peer, direct)
+    return lost
 
 
 def _declared(tree: EntityTree) -> EntityTree:

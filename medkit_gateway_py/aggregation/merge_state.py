@@ -53,9 +53,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Past:
-    """What was before this merge: the last way to every origin, and what `unreachable: retain` keeps of it."""
+    """What was before this merge.
+
+    `ways`: the last way to every origin; `direct`: who each peer was, by its name; `retained`: what
+    `unreachable: retain` keeps.
+    """
 
     ways: Mapping[str, Way] = field(default_factory=dict)
+    direct: Mapping[str, str] = field(default_factory=dict)
     retained: Mapping[str, Chosen] = field(default_factory=dict)
 
 
@@ -91,6 +96,7 @@ class MergeState:
     options: MergeOptions
     # Origins out of reach and how they are called here; what is kept of them.
     away: dict[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
     retained: list[Chosen] = field(default_factory=list)
     # (origin, app id at the origin) -> app id here
     app_ids: dict[tuple[str, str], str] = field(default_factory=dict)

@@ -64,6 +64,7 @@ class OriginMemory:
         self._pins: dict[str, str] = {}
         self._contradicted_since: dict[tuple[str, str], float] = {}
         self._ways: dict[str, Way] = {one.origin: Way(one.via, one.peer_label) for one in given if one.via}
+        self._direct: dict[str, str] = {one.via: one.origin for one in given if one.via and not one.origin_name}
         self._retained: dict[str, Chosen] = {}
         self._unscanned: dict[str, float] = {}
         self._keys: frozenset[str] = frozenset()
@@ -71,7 +72,7 @@ class OriginMemory:
     @property
     def past(self) -> Past:
         """What the merge is told."""
-        return Past(self._ways, self._retained)
+        return Past(self._ways, self._direct, self._retained)
 
     def way(self, origin: str) -> Way | None:
         """How an origin was reached last."""
@@ -95,7 +96,7 @@ class OriginMemory:
             for section in view.sections:
                 if section.state == "up" and section.is_usable(own_id, max_hops):
                     look.claims.setdefault(section.id, []).append(Chosen(view.name, section))
-        self._unpin(views, look)
+        self._meet(look)
         for origin, claims in look.claims.items():
             self._judge(look, origin, claims)
         self._set_back_since = {key: at for key, at in self._set_back_since.items() if key in look.claims}
@@ -119,7 +120,7 @@ class OriginMemory:
                 self._ways[section.id] = Way(one.peer, one.label, plate)
             if self._retain:
                 self._retained[section.id] = one
-        for memory in (self._ways, self._ages, self._pins, self._retained):
+        for memory in (self._ways, self._ages, self._pins, self._direct, self._retained):
             _trim(memory)
 
     def forget_peer(self, peer: str, present: Collection[str]) -> tuple[str, ...]:
@@ -127,6 +128,7 @@ class OriginMemory:
         gone = tuple(origin for origin, way in self._ways.items() if way.peer == peer and origin not in present)
         self.forget(gone)
         self._pins = {origin: name for origin, name in self._pins.items() if name != peer}
+        self._direct.pop(peer, None)
         return gone
 
     def forget(self, origins: Iterable[str]) -> None:
@@ -138,12 +140,13 @@ class OriginMemory:
             self._set_back_since.pop(origin, None)
             self._pins.pop(origin, None)
 
-    def _unpin(self, views: Sequence[PeerView], look: _Looking) -> None:
-        """A peer that has become another gateway no longer vouches for the one it was."""
+    def _meet(self, look: _Looking) -> None:
+        """Note who each peer is; one that has become another gateway no longer vouches for the one it was."""
         direct = {
             one.peer: origin for origin, claims in look.claims.items() for one in claims if len(one.section.path) == 1
         }
         self._pins = {origin: peer for origin, peer in self._pins.items() if direct.get(peer, origin) == origin}
+        self._direct.update(direct)
 
     def _judge(self, look: _Looking, origin: str, claims: list[Chosen]) -> None:
         pin = self._pins.get(origin)

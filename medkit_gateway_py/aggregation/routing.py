@@ -95,7 +95,8 @@ class FederatedTree(EntityTree):
     * `remote`: (kind, id) to the peer that serves it whole; `shared`: to the shares of several.
     * `unreachable`: (kind, id) listed though nobody serves it now, with the label of its gateway.
     * `origins_by_peer`: origins whose best way leads through a peer; what `X-Medkit-Origins` says to it.
-    * `labels`: what an origin is called here, `peer` or `peer/...`; `away`: the same of those out of reach.
+    * `labels`: what an origin is called here, `peer` or `peer/...`; `away`: the same of those out of reach; `silent`:
+      labels of those out of reach that other gateways do not hear of from us.
     * `renames`: per peer, app ids that are other there: id at the peer to id here, those of a shared ROS graph too.
     * `sections`: the chosen sections as we received them; `own` is ours; `down`: those of origins that are away.
       `export` is what peers get.
@@ -110,6 +111,7 @@ class FederatedTree(EntityTree):
     origins_by_peer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     away: Mapping[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
     renames: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     own: OriginSection | None = None
     sections: tuple[OriginSection, ...] = ()
@@ -188,8 +190,11 @@ class FederatedTree(EntityTree):
             (peer, tuple(origin for origin in theirs if origins is None or origin in origins))
             for peer, theirs in self.origins_by_peer.items()
         ]
-        missing = self.missing_anything() if origins is None else self.lacking(origins)
-        return [(peer, wanted) for peer, wanted in found if wanted], missing
+        missing = {*self.missing_anything()} if origins is None else {*self.lacking(origins)}
+        if origins is None or (self.own is not None and self.own.id in origins):
+            # Who asks us for our own cannot know of a peer of ours that never told who it is.
+            missing.update(self.silent)
+        return [(peer, wanted) for peer, wanted in found if wanted], tuple(sorted(missing))
 
     def lacking(self, origins: frozenset[str]) -> tuple[str, ...]:
         """Labels of those `origins` that are not in this tree: asked for by somebody who has not heard yet."""
