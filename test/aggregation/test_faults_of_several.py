@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from medkit_gateway_py.api.app import create_app
+from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.resources.faults.model import ERROR, Report
 from support.api import Faults, gateway
 from support.fake_peer import TestGateway, running, tree_of
@@ -169,3 +170,26 @@ async def test_a_gateway_that_is_down_is_named_where_it_may_have_the_fault() -> 
         assert answer.json()["parameters"]["failed_peers"] == ["b"]
         assert a.faults.status("OURS") == "CLEARED"
         assert (await client.get("/faults")).json()["x-medkit"]["failed_peers"] == ["b"]
+
+
+async def test_two_gateways_in_one_ros_graph_tell_its_faults_once() -> None:
+    def graph(*names: str) -> EntityTree:
+        tree = tree_of(names, "robot", "", "/x")
+        apps = {app.id: dataclasses.replace(app, graph_key=f"key of {app.id}") for app in tree.apps.values()}
+        return dataclasses.replace(tree, apps=apps)
+
+    b = Gateway("b", {})
+    async with running(b):
+        await b.serve_tree(graph("motor", "only_b"))
+        a = Gateway("a", {"b": b.url})
+        async with running(a), httpx.AsyncClient(base_url=f"{a.url}/api/v1", timeout=20.0) as client:
+            await a.serve_tree(graph("motor"))
+            await async_eventually(lambda: "only_b" in a.federation.tree.apps, within=20.0)
+            for one in (a, b):
+                one.fail("F", node="/x/motor")
+            b.fail("F2", node="/x/only_b")
+            for path in ("", "/components/robot"):
+                body = (await client.get(f"{path}/faults")).json()
+                found = [(one["fault_code"], one["description"]) for one in body["items"]]
+                assert found == [("F", "a"), ("F2", "b")]
+                assert body["x-medkit"]["count"] == 2

@@ -28,6 +28,7 @@ from .. import gathering
 from ..answers import json_answer
 from ..context import PREFIX, GatewayContext
 from ..data_items import aggregation_of
+from ..fault_items import distinct
 from ..route_rows import Row
 from .handlers import Factory, Handler, Rooms, entity_id, served_here
 
@@ -86,7 +87,7 @@ def list_all_faults(rooms: Rooms, row: Row) -> Handler:
             medkit["clusters"] = _joined(gathered, "clusters")
         if gathered.local:
             listing = await context.faults.list(statuses, muted, clusters)
-            items = [*(list_item(fault) for fault in listing.faults), *items]
+            items = distinct(context.federation.tree, [list_item(fault) for fault in listing.faults], items)
             medkit["muted_count"] += listing.muted_count
             medkit["cluster_count"] += listing.cluster_count
             if muted:
@@ -128,7 +129,8 @@ def list_faults(rooms: Rooms, row: Row) -> Handler:
         if gathered.local:
             owned = owned_sources(tree, kind, served.entity.id, tree.local)
             listing = await context.faults.list(statuses)
-            items = [*(list_item(fault) for fault in listing.faults if is_in_scope(fault, owned)), *items]
+            own = [list_item(fault) for fault in listing.faults if is_in_scope(fault, owned)]
+            items = distinct(tree, own, items)
             muted, clusters = muted + listing.muted_count, clusters + listing.cluster_count
         medkit = {
             **_facts(tree, served.entity),
