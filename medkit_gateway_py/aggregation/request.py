@@ -5,8 +5,10 @@ Reads headers only; asks nobody and sends nothing.
 
 from __future__ import annotations
 
+import random
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -45,6 +47,9 @@ PASSED_ON = frozenset(
         b"x-request-id",
     }
 )
+# Version, trace, parent, flags; a version to come may append more.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,256})?")
+_TRACE_KEY = "medkit.traceparent"
 # Of a fan-out call we ask in our own words: JSON, whole, unconditionally.
 _PASSED_ON_FAN_OUT = frozenset({b"x-client-id", b"accept-language", b"traceparent", b"tracestate", b"x-request-id"})
 
@@ -74,6 +79,7 @@ class RequestInfo:
         found: dict[bytes, list[bytes]] = {}
         for name, value in scope.get("headers", ()):
             found.setdefault(bytes(name).lower(), []).append(bytes(value))
+        trace = _trace(scope, found)
         query = bytes(scope.get("query_string", b""))
         authorization = found.get(b"authorization")
         return cls(
@@ -83,7 +89,10 @@ class RequestInfo:
             received_at=time.monotonic() if now is None else now,
             origins=origins_of(scope),
             no_fan_out=NO_FAN_OUT.encode() in found,
-            headers=tuple((name, value) for name, values in found.items() if name in PASSED_ON for value in values),
+            headers=(
+                *((name, value) for name, values in found.items() if name in PASSED_ON for value in values),
+                *trace,
+            ),
             authorization=authorization[0] if authorization else None,
             query=query,
             wants_partial_fail=_wants_partial_fail(query),
@@ -132,6 +141,34 @@ def origins_of(scope: Mapping[str, Any]) -> frozenset[str] | None:
 def origins_header(origins: Iterable[str]) -> tuple[bytes, bytes]:
     """The header that names the origins a request is meant for."""
     return ORIGINS.encode(), ",".join(origins).encode("latin-1", "replace")
+
+
+def _trace(scope: Mapping[str, Any], found: dict[bytes, list[bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that make this request and what it causes at peers one trace, where the client sent none.
+
+    Made once for each request. A `traceparent` that is none is replaced, and its `tracestate` is void then (W3C Trace
+    Context). The request is marked as not recorded, because nobody records it here.
+    """
+    given = found.get(b"traceparent", [])
+    is_good = len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) is not None
+    if is_good and b"x-request-id" in found:
+        return ()
+    if not is_good:
+        found.pop(b"traceparent", None)
+        found.pop(b"tracestate", None)
+    made = scope.get(_TRACE_KEY)
+    if made is None:
+        made = given[0].decode("latin-1") if is_good else _new_trace()
+        if isinstance(scope, MutableMapping):
+            scope[_TRACE_KEY] = made
+    headers = [] if is_good else [(b"traceparent", made.encode())]
+    if b"x-request-id" not in found:
+        headers.append((b"x-request-id", made.split("-")[1].encode()))
+    return tuple(headers)
+
+
+def _new_trace() -> str:
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
 
 
 def _list(values: list[bytes] | None) -> tuple[str, ...]:

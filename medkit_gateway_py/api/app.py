@@ -13,9 +13,11 @@ from ..aggregation.forward import ForwardMiddleware
 from ..security.principal import Principal
 from . import errors
 from .context import PREFIX, SERVER_NAME, GatewayContext
+from .metrics import Metrics, page_of
 from .middleware.authentication import Authentication, identify
 from .middleware.body_limit import BodyLimit
 from .middleware.cors import Cors
+from .middleware.measured import Measured
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
 from .middleware.rate_limit import RateLimit
@@ -64,7 +66,9 @@ def create_app(context: GatewayContext) -> ASGIApp:
     """The whole application. Raises ValueError for settings that must not be served: CORS for everybody with
     credentials, authentication without anybody who checks."""
     snapshots = Snapshots(context.federation)
+    metrics = Metrics(context)
     app = _routes(Rooms(context, snapshots))
+    app.router.routes.append(Route("/metrics", page_of(metrics), methods=["GET"]))
     config = context.config
     inner: ASGIApp = BodyLimit(app, config.server.max_body_bytes)
     if context.federation.enabled:
@@ -92,7 +96,7 @@ def create_app(context: GatewayContext) -> ASGIApp:
             max_age_s=config.cors.max_age_seconds,
             auth=config.auth.enabled,
         )
-    return PathNormaliser(inner)
+    return PathNormaliser(Measured(inner, metrics))
 
 
 def _peers_of(authority: Authority | None) -> Callable[[Scope], bool]:

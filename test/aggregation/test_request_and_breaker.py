@@ -18,7 +18,8 @@ def info(*headers: tuple[str, str], query: bytes = b"") -> RequestInfo:
 def test_a_clients_request_asks_for_everything() -> None:
     one = info(("Accept", "a"), ("Cookie", "c"), ("Authorization", "Bearer x"), ("X-Client-Id", "me"))
     assert (one.via, one.deadline_ms, one.origins, one.no_fan_out) == ((), None, None, False)
-    assert one.headers == ((b"accept", b"a"), (b"x-client-id", b"me"))
+    own = {b"traceparent", b"x-request-id"}
+    assert [pair for pair in one.headers if pair[0] not in own] == [(b"accept", b"a"), (b"x-client-id", b"me")]
     assert one.authorization == b"Bearer x"
     assert one.asks_local("me")
     assert not one.is_local_only("me")
@@ -92,3 +93,33 @@ def test_a_peer_is_always_tried_again_within_seconds(outcomes: list[bool], jitte
             breaker.succeeded()
         else:
             breaker.failed(now)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def passed_on(**headers: str) -> dict[str, str]:
+    """What of these headers, and in addition to them, goes on to a peer."""
+    scope = {"headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    first, again = RequestInfo.from_scope(scope), RequestInfo.from_scope(scope)
+    assert first.headers == again.headers, "one request is one trace"
+    assert set(first.fan_out_headers()) <= set(first.headers)
+    return {name.decode(): value.decode() for name, value in first.headers}
+
+
+def test_a_trace_goes_on_as_it_came() -> None:
+    came = {"traceparent": TRACE, "tracestate": "vendor=1", "x-request-id": "7"}
+    assert passed_on(**came) == came
+    assert passed_on(traceparent=TRACE)["x-request-id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    "given", ["", "x", TRACE.upper(), TRACE[:-1], "ff" + TRACE[2:], TRACE.replace("b7ad6b7169203331", "0" * 16)]
+)
+def test_a_trace_is_begun_where_there_is_none(given: str) -> None:
+    headers = passed_on(traceparent=given, tracestate="vendor=1") if given else passed_on()
+    version, trace, parent, flags = headers["traceparent"].split("-")
+    assert (version, len(trace), len(parent), flags) == ("00", 32, 16, "00")
+    assert headers["x-request-id"] == trace
+    assert "tracestate" not in headers
+    assert headers["traceparent"] != passed_on()["traceparent"]
