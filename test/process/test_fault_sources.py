@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +106,39 @@ def test_an_error_in_the_log_is_a_fault_until_it_is_quiet(gateway: Gateway) -> N
     detail = comes(gateway, path, "CONFIRMED")
     assert detail["item"]["fault_name"] == "cannot calibrate to order -1"
     comes(gateway, path, "HEALED", within=30.0)
+
+
+def commands() -> list[tuple[str, str, Any]]:
+    """Method, path and body of the examples of the page that can be tried."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text()
+    block = page.partition("**Try it**")[2].partition("```bash\n")[2].partition("```")[0]
+    found = []
+    for line in block.splitlines():
+        words = shlex.split(line)
+        url = next(word for word in words if word.startswith("localhost:8080/api/v1"))
+        body = json.loads(words[words.index("-d") + 1]) if "-d" in words else None
+        method = words[words.index("-X") + 1] if "-X" in words else "GET"
+        found.append((method, url.removeprefix("localhost:8080/api/v1"), body))
+    return found
+
+
+def test_the_examples_of_the_page_do_what_it_says(gateway: Gateway) -> None:
+    worse, detail, better, healed, calibrate, faults = commands()
+
+    def sent(command: tuple[str, str, Any]) -> bool:
+        return gateway.client.request(command[0], command[1], json=command[2]).is_success
+
+    eventually(lambda: sent(worse), within=20.0)
+    comes(gateway, detail[1], "CONFIRMED")
+    eventually(lambda: sent(better), within=20.0)
+    eventually(
+        lambda: (
+            [one["fault_code"] for one in gateway.get(healed[1]).json()["items"]] == ["ENGINE_DIAGNOSTICS_OIL_PRESSURE"]
+        ),
+        within=20.0,
+    )
+    eventually(lambda: sent(calibrate), within=20.0)
+    eventually(lambda: gateway.get(faults[1]).json()["x-medkit"]["count"] == 2, within=10.0)
 
 
 def test_health_tells_how_each_source_is(gateway: Gateway) -> None:
