@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import cases, freshness, idle, machine, report, topology
+from . import cases, freshness, idle, machine, manifest, report, topology
 from .compare import compare
 from .load import Generator
 from .processes import ROOT, Failed, children
@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(compare(*own.compare))
             return 0
         generator = Generator(own.generator, own.connections, own.seconds)
+        if own.manifest:
+            return _manifests(own, generator)
         run = _measure(own, generator)
         paths = report.write(run, own.out, own.name)
     except (Failed, ValueError, RuntimeError, subprocess.SubprocessError) as problem:
@@ -61,6 +63,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--generator", choices=("auto", "wrk", "client"), default="auto", help="of load (auto: wrk)")
     parser.add_argument("--domains", type=_domains, default=(7, 8), metavar="A,B", help="ROS domain ids to use (7,8)")
     parser.add_argument("--quick", action="store_true", help="two tries of freshness, half a second of idling")
+    parser.add_argument("--manifest", action="store_true", help="measure large manifests, and nothing else")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD.json", "NEW.json"), help="measure nothing")
     return parser.parse_args(argv)
 
@@ -115,6 +118,13 @@ def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
         "freshness": [one.as_json() for one in delays],
         "idle": [one.as_json() for one in resting],
     }
+
+
+def _manifests(own: argparse.Namespace, generator: Generator) -> int:
+    with tempfile.TemporaryDirectory(prefix="medkit-benchmark-") as name, children(Path(name)) as started:
+        found = manifest.measure(started, Path(name), own.domains[0], generator, own.seconds, own.rounds, _say)
+    print(manifest.write(found, own.out))
+    return 1 if any(one.errors for one in found) else 0
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -11,24 +11,31 @@ from typing import Any
 
 import uvicorn
 
-BODY = json.dumps({"items": [], "padding": "x" * 995}).encode()
-HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
+SIZE = 1024
 
 
-async def app(_scope: Any, _receive: Any, send: Any) -> None:
-    """Answers every request alike."""
-    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": BODY})
+def app_of(size: int) -> Any:
+    """An ASGI app that answers every request alike, with about so many bytes."""
+    body = json.dumps({"items": [], "padding": "x" * max(0, size - 29)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
 
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--bytes", type=int, default=SIZE, help="of an answer")
+    own = parser.parse_args()
     uvicorn.run(
-        app,
+        app_of(own.bytes),
         host="127.0.0.1",
-        port=parser.parse_args().port,
+        port=own.port,
         loop="uvloop",
         http="httptools",
         lifespan="off",

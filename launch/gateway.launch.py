@@ -18,21 +18,27 @@ ARGUMENTS = {
     "params_file": ("", "ROS parameter file; empty: the defaults"),
     "node_name": ("medkit_gateway_py", "name of the gateway's node, and of the gateway"),
     "namespace": ("", "namespace of the gateway's node"),
+    "discovery_mode": ("", "runtime_only, hybrid or manifest_only; empty: discovery.mode of the parameter file"),
+    "manifest_path": ("", "the manifest, may begin with $(find-pkg-share PACKAGE); empty: that of the parameter file"),
 }
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, with only those settings that were given: an empty argument must not hide the parameter file."""
-    port, params_file, node_name, namespace = (LaunchConfiguration(name).perform(context) for name in ARGUMENTS)
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    port, params_file = given["port"], given["params_file"]
     parameters: list[object] = [params_file] if params_file else []
     if port:
         parameters.append({"server.port": int(port)})
+    for argument, parameter in (("discovery_mode", "discovery.mode"), ("manifest_path", "discovery.manifest_path")):
+        if given[argument]:
+            parameters.append({parameter: given[argument]})
     return [
         Node(
             package="medkit_gateway_py",
             executable="gateway_node",
-            name=node_name,
-            namespace=namespace,
+            name=given["node_name"],
+            namespace=given["namespace"],
             parameters=parameters,
             output="screen",
             emulate_tty=True,

@@ -36,6 +36,8 @@ def generate_launch_description() -> LaunchDescription:
                     "namespace": namespace,
                     "params_file": str(FILES / f"{name}.yaml"),
                     "port": "",
+                    "discovery_mode": "",
+                    "manifest_path": "",
                 }.items(),
             )
             for name, namespace in GATEWAYS

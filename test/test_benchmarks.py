@@ -40,6 +40,20 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.process
+def test_large_manifests_are_loaded_and_measured(tmp_path: Path, ros_domains: Callable[[], int]) -> None:
+    ran = run(
+        *("--manifest", "--seconds", "0.3", "--rounds", "1", "--connections", "4", "--out", str(tmp_path)),
+        *("--domains", f"{ros_domains()},{ros_domains()}"),
+    )
+    assert ran.returncode == 0, ran.stderr
+    small, large = json.loads((tmp_path / "manifest.json").read_text())
+    assert (small["entities"], large["entities"]) == (100, 5000)
+    assert large["answer_bytes"] > 40 * small["answer_bytes"]
+    assert all(one["rps"] > 0 and one["errors"] == 0 for one in (small, large))
+    assert "| 5000 |" in (tmp_path / "manifest.md").read_text()
+
+
+@pytest.mark.process
 def test_a_quick_run_writes_table_data_and_picture(tmp_path: Path, ros_domains: Callable[[], int]) -> None:
     ran = run(
         *("--seconds", "0.2", "--rounds", "1", "--connections", "4", "--quick", "--out", str(tmp_path)),

@@ -71,9 +71,9 @@ def test_it_imports_only_what_the_manifest_names(path: Path) -> None:
     assert modules <= {"__future__", "pathlib", "launch", "launch_ros"}
 
 
-def test_gateway_declares_the_four_arguments_with_a_default_and_a_description() -> None:
+def test_gateway_declares_its_arguments_with_a_default_and_a_description() -> None:
     arguments = constant(LAUNCH / "gateway.launch.py", "ARGUMENTS")
-    assert list(arguments) == ["port", "params_file", "node_name", "namespace"]
+    assert list(arguments) == ["port", "params_file", "node_name", "namespace", "discovery_mode", "manifest_path"]
     for default, text in arguments.values():
         assert isinstance(default, str)
         assert len(text) > 20
