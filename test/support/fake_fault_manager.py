@@ -28,34 +28,39 @@ class FakeFaultManager:
         self.away = self.silent = False
         self.error = ""
         self.together: dict[str, list[str]] = {}
-        self._heard: Callable[[Any], None] | None = None
+        self.publish: Callable[[Any], None] | None = None
+
+    def answer(self, name: str, fields: dict[str, Any]) -> SimpleNamespace:
+        """The response of a service."""
+        found: SimpleNamespace = getattr(self, f"_{name}")(**fields)
+        return found
 
     async def call(self, name: str, **fields: Any) -> Any:
         self.calls.append((name, fields))
         await asyncio.sleep(0)
         if self.away:
             raise NoServer(f"the service /fault_manager/{name} is not available")
-        answer = getattr(self, f"_{name}")(**fields)
+        answer = self.answer(name, fields)
         if self.silent:
             raise NoAnswer(f"the service /fault_manager/{name} did not answer in time")
         return answer
 
     async def listen(self, heard: Callable[[Any], None]) -> None:
-        self._heard = heard
+        self.publish = heard
 
     async def stop(self) -> None:
-        self._heard = None
+        self.publish = None
 
     def tell(self, event_type: str, code: str, auto_cleared: tuple[str, ...] = ()) -> None:
         """Publish an event."""
-        if self._heard is not None:
+        if self.publish is not None:
             event = SimpleNamespace(
                 event_type=event_type,
                 fault=self.faults[code],
                 timestamp=stamp(time.time()),
                 auto_cleared_codes=list(auto_cleared),
             )
-            self._heard(event)
+            self.publish(event)
 
     def _report_fault(
         self, fault_code: str, event_type: int, severity: int, description: str, source_id: str

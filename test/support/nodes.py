@@ -14,6 +14,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.srv import AddDiagnostics
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -23,9 +24,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.serialization import serialize_message
 from rclpy.task import Future
+from test_msgs.msg import Strings
 
 from medkit_gateway_py.ros import messages
 from medkit_gateway_py.ros.graph import scan
+from support.fake_fault_manager import FakeFaultManager
 
 QOS = {
     "default": QoSProfile(depth=10),
@@ -132,6 +135,25 @@ class World:
 
     def stormed(self) -> int:
         return self._stormed
+
+    def manage_faults(self, fqn: str) -> None:
+        """A fault manager; its messages are those of `stand_in_types`."""
+        from support.stand_in_types.ros2_medkit_msgs import fields, text
+
+        node, manager = self._nodes[fqn], FakeFaultManager()
+        events = node.create_publisher(Strings, f"{fqn}/events", 100)
+        manager.publish = lambda event: events.publish(Strings(string_value=text(event)))
+
+        def serve(name: str) -> None:
+            def answer(request: Any, response: Any) -> Any:
+                found = manager.answer(name, vars(fields(request.load_namespace)))
+                response.success, response.message = getattr(found, "success", True), text(found)
+                return response
+
+            node.create_service(AddDiagnostics, f"{fqn}/{name}", answer)
+
+        for name in ("report_fault", "list_faults", "get_fault", "clear_fault"):
+            serve(name)
 
     def subscribe(self, fqn: str, topic: str, type: str, qos: str = "default") -> None:
         kept = self._received.setdefault(topic, [])

@@ -152,6 +152,10 @@ class Nodes:
         """How many messages of the storm have been published."""
         return int(self._ask(do="stormed"))
 
+    def manage_faults(self, fqn: str) -> None:
+        """Make the node a fault manager, with the types of `stand_in_types`."""
+        self._ask(do="manage_faults", fqn=fqn)
+
     def subscribe(self, fqn: str, topic: str, type: str, *, qos: str = "default") -> None:
         """Subscribe; `received` tells what came."""
         self._ask(do="subscribe", fqn=fqn, topic=topic, type=type, qos=qos)
