@@ -7,7 +7,7 @@ import dataclasses
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -79,6 +79,9 @@ PATH = st.lists(SEGMENT, max_size=8).map(lambda parts: "/api/v1/" + "/".join(par
 
 
 @given(st.text(max_size=60) | PATH)
+@example("/api/v1/apps/x/nothing")
+@example("/api/v1/apps/x/nothing/more")
+@example("/api/v1/nothing/x")
 def test_whatever_is_asked_for_there_are_no_more_routes_than_the_table_has(path: str) -> None:
     fixed = {row.template or "/" for row in ROWS if "{" not in row.template}
     kinds = {"areas", "components", "apps", "functions"}
