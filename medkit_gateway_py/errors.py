@@ -204,3 +204,15 @@ class LoopDetected(GatewayError):
 
     status = 508
     code = "loop-detected"
+
+
+class PluginFailed(GatewayError):
+    """500: a plugin raised what it should not have."""
+
+    code = "x-medkit-plugin-error"
+
+
+class PluginTimeout(PluginFailed):
+    """504: a plugin did not end a call in time."""
+
+    status = 504

@@ -90,7 +90,8 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
     from .http_thread import HttpThread, PortTaken
     from .parameters import check
     from .parameters.files import ParameterFileError, alias_overrides
-    from .ros.node import declare, graph_hints, raw_overrides, ros_logger
+    from .plugins.loading import load_plugins
+    from .ros.node import declare, declare_plugins, graph_hints, raw_overrides, ros_logger
     from .security.startup import prepare
     from .state import StateStore, state_directory
 
@@ -103,7 +104,8 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
     checked = check({**aliased, **raw_overrides(node)})
     config = checked.config
     security, more = prepare(config)
-    findings = (*checked.findings, *more)
+    plugins = load_plugins(config.plugins, config.plugin_parameters)
+    findings = (*checked.findings, *more, *plugins.findings)
     handler = ros_logger(node)
     for note in notes:
         _log.info("%s", note)
@@ -114,12 +116,13 @@ def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event)
         _log.error("Not started: %d of the parameters above must be put right first.", fatal)
         return 1
     declare(node, checked.effective)
+    declare_plugins(node, plugins.declared)
     executor = config.subscription_executor
     bridge.limit(executor.max_queue_depth, executor.watchdog_threshold_ms / 1000)
     state = StateStore.open(state_directory(config.state_dir, config.server.port), config.aggregation.instance_id)
     for text in (*state.notes, *([state.problem] if state.problem else [])):
         _log.warning("%s", text)
-    http = HttpThread(config, bridge, state, graph_hints(node), security)
+    http = HttpThread(config, bridge, state, graph_hints(node), security, plugins)
     try:
         bridge.start()
         http.start(stop)
@@ -149,6 +152,7 @@ def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     from .parameters import check
     from .parameters.files import ParameterFileError, node_fqn, read_overrides
     from .parameters.report import check_report, print_config
+    from .plugins.loading import load_plugins
     from .security.startup import prepare
 
     try:
@@ -157,7 +161,8 @@ def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
         print(f"gateway_node: {problem}", file=sys.stderr)
         return 1
     checked = check(given.values)
-    findings = (*checked.findings, *prepare(checked.config)[1])
+    plugins = load_plugins(checked.config.plugins, checked.config.plugin_parameters)
+    findings = (*checked.findings, *prepare(checked.config)[1], *plugins.findings)
     text, exit_code = check_report(findings)
     if own.check:
         print("\n".join([*given.notes, text]))
@@ -176,8 +181,11 @@ def _finish(bridge: RosBridge, exit_code: int) -> None:
         print("gateway_node: ROS did not stop in time; leaving without it", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(thread.name in ("http", "ros", "graph") and thread.is_alive() for thread in threading.enumerate()):
-        os._exit(exit_code)
+    ours = ("http", "ros", "graph")
+    for thread in threading.enumerate():
+        # One that a plugin left, and that is no daemon, would be waited for.
+        if thread is not threading.main_thread() and thread.is_alive() and (thread.name in ours or not thread.daemon):
+            os._exit(exit_code)
 
 
 if __name__ == "__main__":

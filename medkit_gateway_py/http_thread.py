@@ -25,17 +25,22 @@ from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
+from .api.plugin_routes import PluginRoutes, usable
 from .api.sse import Streams
 from .discovery.local import LocalDiscovery, layer_options
 from .discovery.provider import ProviderContext, StartRefused
 from .parameters import GatewayConfig
+from .plugins.api import EntityView
+from .plugins.loading import LoadedPlugins
 from .resources.configurations import ConfigurationService
 from .resources.data import DataService
 from .resources.executions import ExecutionHistory
 from .resources.faults.events import FaultEvents
+from .resources.faults.model import ERROR, SEVERITY_LABELS, Report
 from .resources.faults.room import FaultRoom
-from .resources.logs import LogLine, LogStore
+from .resources.logs import LogLine, LogStore, plugin_logger, rank
 from .resources.operations import OperationService
+from .resources.plugins import PluginHooks, Plugins
 from .resources.status import StatusService
 from .ros.actions import ActionCaller
 from .ros.bridge import RosBridge
@@ -74,7 +79,9 @@ class HttpThread:
         state: StateStore,
         hints: dict[str, str],
         security: Security | None = None,
+        plugins: LoadedPlugins | None = None,
     ) -> None:
+        self._loaded_plugins = plugins or LoadedPlugins()
         self._config = config
         self._bridge = bridge
         self._state = state
@@ -148,11 +155,20 @@ class HttpThread:
         rosout = Rosout(self._bridge, heard)
         federation = Federation(config, identity, self._state)
         federation.subscribe(lambda tree: _tell_servers(tree, services, actions))
+        plugins = Plugins(
+            self._loaded_plugins,
+            PluginHooks(
+                apps=lambda: _apps_for_plugins(federation.tree),
+                report_fault=lambda *said: _report_fault(faults, *said),
+                add_log=lambda *said: _add_log(logs, *said),
+            ),
+        )
         discovery = LocalDiscovery(
             ProviderContext(config, self._bridge),
             layer_options(config, identity.id),
             federation.given,
             federation.update_local,
+            plugins,
         )
         # Beside the state, whose directory is ours alone, or in memory as the state is.
         folder = self._state.directory
@@ -166,12 +182,13 @@ class HttpThread:
             config=config,
             identity=identity,
             federation=federation,
-            data=DataService(reader, writer, config.topic_sample_timeout_sec),
-            operations=OperationService(services, executions, operation_info, config.service_call_timeout_sec),
-            configurations=ConfigurationService(parameters),
+            data=DataService(reader, writer, config.topic_sample_timeout_sec, plugins),
+            operations=OperationService(services, executions, operation_info, config.service_call_timeout_sec, plugins),
+            configurations=ConfigurationService(parameters, plugins),
             logs=logs,
             status=StatusService(LifecycleStates(self._bridge, config.parameter_service_timeout_sec).state),
             streams=streams,
+            plugins=plugins,
             faults=faults.backend,
             fault_events=fault_events,
             discovery=discovery.status,
@@ -179,11 +196,15 @@ class HttpThread:
                 **self._health_blocks(reader, discovery),
                 **federation.discovery_health(),
                 **faults.health(),
+                "plugins": plugins.health(),
             },
             warnings=lambda: self._warnings(discovery),
             authority=authority,
         )
-        server = uvicorn.Server(self._server_config(context))
+        # Before there are routes, because some of them are theirs.
+        await plugins.start()
+        routes = usable(plugins, await plugins.routers())
+        server = uvicorn.Server(self._server_config(context, routes))
         # An answer is left unfinished on purpose only, and whoever does so has said why.
         logging.getLogger("uvicorn.error").addFilter(_not_unfinished)
         try:
@@ -200,7 +221,8 @@ class HttpThread:
             if authority is not None:
                 authority.close()
             for close in (
-                faults.stop, peer_faults.stop, discovery.stop, federation.stop, faults.backend.stop, executions.stop,
+                plugins.stop, faults.stop, peer_faults.stop, discovery.stop, federation.stop, faults.backend.stop,
+                executions.stop,
                 services.stop, reader.stop, writer.stop, parameters.stop, rosout.stop,
             ):  # fmt: skip
                 with anyio.move_on_after(1.0, shield=True) as scope:
@@ -208,10 +230,10 @@ class HttpThread:
                 if scope.cancelled_caught:
                     _log.warning("%s did not end in time", getattr(close, "__qualname__", close))
 
-    def _server_config(self, context: GatewayContext) -> uvicorn.Config:
+    def _server_config(self, context: GatewayContext, plugins: tuple[PluginRoutes, ...]) -> uvicorn.Config:
         server = self._config.server
         config = uvicorn.Config(
-            create_app(context),
+            create_app(context, plugins),
             loop="none",
             ws="none",
             lifespan="off",
@@ -298,6 +320,27 @@ class HttpThread:
                 " uses a compatible RMW, and its discovery range reaches this machine.",
                 shown,
             )
+
+
+def _apps_for_plugins(tree: FederatedTree) -> tuple[EntityView, ...]:
+    """The apps of this gateway as plugins see them; from any thread, because a tree never changes."""
+    return tuple(
+        EntityView(app.id, app.name, app.fqn, app.component_id, app.is_online, app.source)
+        for app in tree.local.apps.values()
+    )
+
+
+def _report_fault(
+    faults: FaultRoom, app_id: str, fault_code: str, failed: bool, severity: str, description: str
+) -> None:
+    level = SEVERITY_LABELS.index(severity) if severity in SEVERITY_LABELS else ERROR
+    faults.backend.report(Report(app_id, fault_code, failed, level, description, time.time()))
+
+
+def _add_log(logs: LogStore, app_id: str, severity: str, message: str) -> None:
+    now = time.time_ns()
+    level = 10 * (rank(severity) + 1)
+    logs.add(LogLine(now // 10**9, now % 10**9, level, plugin_logger(app_id), message))
 
 
 def _ros_block(hints: dict[str, str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Scope
 
 from ..aggregation.forward import ForwardMiddleware
 from ..security.principal import Principal
-from . import errors
+from . import errors, plugin_routes
 from .context import PREFIX, SERVER_NAME, GatewayContext
 from .metrics import Metrics, page_of
 from .middleware.authentication import Authentication, identify
@@ -21,6 +21,7 @@ from .middleware.measured import Measured
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
 from .middleware.rate_limit import RateLimit
+from .plugin_routes import PluginRoutes
 from .route_table import ROWS
 from .routes import (
     auth,
@@ -62,12 +63,12 @@ _MODULES = (
 )
 
 
-def create_app(context: GatewayContext) -> ASGIApp:
+def create_app(context: GatewayContext, plugins: tuple[PluginRoutes, ...] = ()) -> ASGIApp:
     """The whole application. Raises ValueError for settings that must not be served: CORS for everybody with
     credentials, authentication without anybody who checks."""
     snapshots = Snapshots(context.federation)
     metrics = Metrics(context)
-    app = _routes(Rooms(context, snapshots))
+    app = _routes(Rooms(context, snapshots, plugins), plugins)
     app.router.routes.append(Route("/metrics", page_of(metrics), methods=["GET"]))
     config = context.config
     inner: ASGIApp = BodyLimit(app, config.server.max_body_bytes)
@@ -109,7 +110,7 @@ def _peers_of(authority: Authority | None) -> Callable[[Scope], bool]:
     return is_peer
 
 
-def _routes(rooms: Rooms) -> FastAPI:
+def _routes(rooms: Rooms, plugins: tuple[PluginRoutes, ...]) -> FastAPI:
     """FastAPI with every row of the table, and none of its own answers to errors."""
     app = FastAPI(
         title=SERVER_NAME,
@@ -125,4 +126,8 @@ def _routes(rooms: Rooms) -> FastAPI:
         # Plain routes: handlers take the request itself, and FastAPI's solving of parameters costs each one 45 us.
         handler = factories[row.serve](rooms, row)
         app.router.routes.append(Route(f"{PREFIX}{row.path}", handler, methods=[row.method]))
+    for plugin in plugins:
+        for path, methods in plugin.routes:
+            endpoint = plugin_routes.handler(rooms.context, plugin, path)
+            app.router.routes.append(Route(f"{PREFIX}{path}", endpoint, methods=list(methods)))
     return app

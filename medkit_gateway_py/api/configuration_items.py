@@ -36,7 +36,7 @@ def members_of(tree: FederatedTree, kind: Kind, entity_id: str) -> Members:
     for app in members_with_nodes(tree, kind, entity_id):
         if not tree.is_local_app(app.id):
             found.append(app)
-        elif app.fqn:
+        elif app.fqn or app.plugin:
             found.append(app)
             here.append(app)
     return Members(kind, entity_id, tuple(found), tuple(here))

@@ -15,6 +15,7 @@ from ..resources.faults.events import FaultEvents
 from ..resources.faults.model import FaultBackend
 from ..resources.logs import LogStore
 from ..resources.operations import OperationService
+from ..resources.plugins import Plugins, no_plugins
 from ..resources.status import StatusService
 from .sse import Streams
 
@@ -63,6 +64,7 @@ class GatewayContext:
     faults: FaultBackend
     fault_events: FaultEvents = field(default_factory=FaultEvents)
     streams: Streams = field(default_factory=Streams)
+    plugins: Plugins = field(default_factory=no_plugins)
     discovery: Callable[[], Mapping[str, Any]] = _runtime_only
     health_blocks: Callable[[], Mapping[str, Any]] = _nothing
     warnings: Callable[[], Sequence[Warn]] = _no_warnings

@@ -8,13 +8,15 @@ import anyio
 
 from .answers import Snapshot, to_json
 from .context import GatewayContext
+from .plugin_routes import PluginRoutes, add_to_document
 
 
 class Documents:
     """The whole document, made once, off the event loop."""
 
-    def __init__(self, context: GatewayContext) -> None:
+    def __init__(self, context: GatewayContext, plugins: tuple[PluginRoutes, ...] = ()) -> None:
         self._context = context
+        self._plugins = plugins
         self._lock: anyio.Lock | None = None
         self._whole: dict[str, Any] = {}
         self._root: Snapshot | None = None
@@ -34,4 +36,5 @@ class Documents:
         from .openapi import build
 
         document = build(self._context)
+        add_to_document(document, self._plugins)
         return document, to_json(document)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import anyio
 
 from ..entities.ids import GivenId, GivenIds
 from ..entities.layers import Built, LayerOptions, build_tree
 from ..entities.manifest import Manifest
-from ..entities.model import Component, GraphNode
+from ..entities.model import GraphNode
+from ..entities.plugin_layer import PluginLayer, with_plugins
 from ..entities.policies import MANIFEST, RUNTIME
 from ..entities.tree import EntityTree
 from ..plugins import find_plugins
+from ..plugins.api import Entities, PluginApp
 from .layer_health import LinkingLog, discovery_health
 from .provider import ENTRY_POINT_GROUP, Contribution, EntityProvider, ProviderContext, StartRefused
 
@@ -38,6 +40,15 @@ Build = Callable[[], tuple[EntityTree, Sequence[GivenId]]]
 Publish = Callable[[Build], Awaitable[None]]
 
 
+class PluginSource(Protocol):
+    """What `resources/plugins.py` gives: what plugins say exists, and who wants to know what became of it."""
+
+    said: dict[str, Entities]
+
+    def subscribe(self, changed: Callable[[], None]) -> None: ...
+    def place(self, offers: Mapping[str, tuple[str, PluginApp]], refused: Mapping[str, tuple[str, ...]]) -> None: ...
+
+
 class LocalDiscovery:
     """Owns the providers.
 
@@ -45,8 +56,18 @@ class LocalDiscovery:
     a moment when nobody else gives ids.
     """
 
-    def __init__(self, context: ProviderContext, options: LayerOptions, given: GivenIds, publish: Publish) -> None:
+    def __init__(
+        self,
+        context: ProviderContext,
+        options: LayerOptions,
+        given: GivenIds,
+        publish: Publish,
+        plugins: PluginSource | None = None,
+    ) -> None:
         self._context = context
+        self._plugins = plugins
+        if plugins is not None:
+            plugins.subscribe(self.tell)
         self._options = options
         self._given = given
         self._publish = publish
@@ -55,7 +76,7 @@ class LocalDiscovery:
         self._contributed: dict[str, Contribution] = {}
         self._dirty = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._last: tuple[tuple[GraphNode, ...], tuple[Component, ...], Manifest | None] | None = None
+        self._last: tuple[Any, ...] | None = None
         self._linking = LinkingLog()
         self.nodes: tuple[GraphNode, ...] = ()
         self.manifest: Manifest | None = None
@@ -122,6 +143,10 @@ class LocalDiscovery:
         report = self.built.report
         return report.orphans if report is not None and report.policy == "error" else ()
 
+    def tell(self) -> None:
+        """Something that is no provider has changed what exists."""
+        self._dirty.set()
+
     async def _watch(self) -> None:
         while True:
             await self._dirty.wait()
@@ -137,20 +162,25 @@ class LocalDiscovery:
         nodes = tuple(node for one in contributions for node in one.nodes)
         components = tuple(component for one in contributions for component in one.components)
         manifest = next((one.manifest for one in contributions if one.manifest is not None), None)
-        if self._last == (nodes, components, manifest):
+        said = dict(self._plugins.said) if self._plugins is not None else {}
+        if self._last == (nodes, components, manifest, said):
             return
         built: list[Built] = []
+        layers: list[PluginLayer] = []
 
         def build() -> tuple[EntityTree, Sequence[GivenId]]:
             built.append(build_tree(nodes, components, manifest, self._given, self._options))
-            return built[-1].tree, built[-1].new_ids
+            layers.append(with_plugins(built[-1].tree, said, self._given, self._options.origin, built[-1].new_ids))
+            return layers[-1].tree, layers[-1].new_ids
 
         await self._publish(build)
-        self._last = (nodes, components, manifest)
+        self._last = (nodes, components, manifest, said)
         self.nodes, self.manifest = nodes, manifest
         if built:
             self.built = built[-1]
             self._linking.tell(self.built)
+        if layers and self._plugins is not None:
+            self._plugins.place(layers[-1].offers, layers[-1].refused)
 
     def _contribution(self, provider: EntityProvider) -> Contribution:
         try:

@@ -143,6 +143,8 @@ class App:
     services: tuple[ServiceUse, ...] = ()
     actions: tuple[ActionUse, ...] = ()
     contributors: tuple[str, ...] = ()
+    # Who reads and writes its resources, where that is not the ROS graph; of our own apps only.
+    plugin: str = ""
 
     kind = Kind.APP
 

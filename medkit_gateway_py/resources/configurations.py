@@ -9,7 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..entities.model import App, Kind
 from ..entities.tree import EntityTree
@@ -25,6 +25,10 @@ from ..ros.parameter_values import (
     convert,
     infer,
 )
+from .plugin_parameters import OBJECT, WithPlugins, key_of
+
+if TYPE_CHECKING:
+    from .plugins import Plugins
 
 MAX_REMEMBERED_NODES = 2048
 
@@ -102,27 +106,28 @@ def parameter_json(parameter: Parameter) -> Json:
 
 
 class ConfigurationService:
-    """Parameters of apps that are nodes of our own graph; every `app` has an `fqn`."""
+    """Parameters of apps that are nodes of our own graph, or that a plugin has."""
 
-    def __init__(self, source: ParameterSource) -> None:
-        self._source = source
+    def __init__(self, source: ParameterSource, plugins: Plugins | None = None) -> None:
+        self._plugins = WithPlugins(source, plugins) if plugins is not None else None
+        self._source: ParameterSource = self._plugins or source
         self._first: OrderedDict[str, dict[str, Value]] = OrderedDict()  # by FQN, least recently used first
 
     async def listing(self, apps: Sequence[App], within_s: float | None = None) -> Listing:
         """The parameters of all `apps`, asked at once. Never raises for what a node does."""
         listing = Listing()
         answers = await asyncio.gather(
-            *(self._source.read_all(app.fqn, within_s) for app in apps), return_exceptions=True
+            *(self._source.read_all(key_of(app), within_s) for app in apps), return_exceptions=True
         )
         for app, answer in zip(apps, answers, strict=True):
             if isinstance(answer, BaseException):
                 if not isinstance(answer, (ParameterError, GatewayError)):
                     raise answer
-                listing.errors[app.fqn] = answer
+                listing.errors[key_of(app)] = answer
                 continue
-            listing.answered.append(app.fqn)
+            listing.answered.append(key_of(app))
             for parameter in answer:
-                self._remember(app.fqn, parameter)
+                self._remember(key_of(app), parameter)
                 listing.found.append(Found(app, parameter))
         return listing
 
@@ -132,11 +137,11 @@ class ConfigurationService:
         :raises UnknownParameter: all answered, and none has it.
         :raises ParameterError, GatewayError: somebody who may have it did not answer.
         """
-        answers = await asyncio.gather(*(self._source.read(app.fqn, name) for app in apps), return_exceptions=True)
+        answers = await asyncio.gather(*(self._source.read(key_of(app), name) for app in apps), return_exceptions=True)
         problem: BaseException | None = None
         for app, answer in zip(apps, answers, strict=True):
             if not isinstance(answer, BaseException):
-                self._remember(app.fqn, answer)
+                self._remember(key_of(app), answer)
                 return Found(app, answer)
             if not isinstance(answer, UnknownParameter) or problem is None:
                 problem = answer
@@ -151,47 +156,65 @@ class ConfigurationService:
         :raises Refused: the node's reason.
         """
         try:
-            current = await self._source.read(app.fqn, name)
+            current = await self._source.read(key_of(app), name)
         except UnknownParameter:
             current = Parameter(name, Value(NOT_SET, None))
-        try:
-            value = convert(given, current.value.type)
-        except WrongType as problem:
-            try:
-                value = infer(given)
-            except WrongType:
-                raise problem from None
+        if app.plugin:
+            # It judges itself; what it has may be no ROS parameter.
+            value = Value(OBJECT, given)
+        else:
+            value = _fitting(given, current.value.type)
         await self._set(app, current, value)
-        self._remember(app.fqn, current)
+        self._remember(key_of(app), current)
         return Found(app, Parameter(name, value, current.description, current.read_only))
 
     async def reset(self, app: App, name: str) -> None:
-        """Restore the first value seen. Raises NothingRemembered, and the errors of `write`."""
-        first = self._first.get(app.fqn, {}).get(name)
+        """Restore the first value seen, or have a plugin do it. Raises NothingRemembered, and the errors of `write`."""
+        if app.plugin and self._plugins is not None:
+            return await self._plugins.reset(app.id, name)
+        first = self._first.get(key_of(app), {}).get(name)
         if first is None:
             raise NothingRemembered(f"No value of {name} is known from before")
-        await self._set(app, await self._source.read(app.fqn, name), first)
+        await self._set(app, await self._source.read(key_of(app), name), first)
 
     async def reset_all(self, apps: Sequence[App]) -> list[Reset]:
         """Restore the first values seen of all parameters that have others now, on all `apps` at once."""
         return list(await asyncio.gather(*(self._reset_node(app) for app in apps)))
 
     async def _reset_node(self, app: App) -> Reset:
+        if app.plugin:
+            return await self._reset_plugin(app)
         try:
-            now = await self._source.read_all(app.fqn)
-            first = self._first.get(app.fqn, {})
+            now = await self._source.read_all(key_of(app))
+            first = self._first.get(key_of(app), {})
             changed = [(one.name, first[one.name]) for one in now if first.get(one.name, one.value) != one.value]
             for one in now:
-                self._remember(app.fqn, one)
-            reasons = await self._source.write(app.fqn, changed) if changed else []
+                self._remember(key_of(app), one)
+            reasons = await self._source.write(key_of(app), changed) if changed else []
         except (ParameterError, GatewayError) as error:
             return Reset(app, error=str(error))
         failed = {name: reason for (name, _), reason in zip(changed, reasons, strict=True) if reason}
         said = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         return Reset(app, len(changed) - len(failed), failed, said)
 
+    async def _reset_plugin(self, app: App) -> Reset:
+        failed: dict[str, str] = {}
+        count = 0
+        try:
+            for one in await self._source.read_all(app.id):
+                if one.read_only:
+                    continue
+                try:
+                    await self.reset(app, one.name)
+                    count += 1
+                except ParameterError as error:
+                    failed[one.name] = str(error)
+        except (ParameterError, GatewayError) as error:
+            return Reset(app, count, failed, error=str(error))
+        return Reset(app, count, failed, "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+
     async def _set(self, app: App, current: Parameter, value: Value) -> None:
-        reason = (await self._source.write(app.fqn, [(current.name, value)]))[0]
+        reason = (await self._source.write(key_of(app), [(current.name, value)]))[0]
         if reason:
             raise Refused(reason, bool(current.read_only) or "read-only" in reason or "read only" in reason)
 
@@ -202,6 +225,16 @@ class ConfigurationService:
         self._first.move_to_end(fqn)
         while len(self._first) > MAX_REMEMBERED_NODES:
             self._first.popitem(last=False)
+
+
+def _fitting(given: Any, hint: str) -> Value:
+    try:
+        return convert(given, hint)
+    except WrongType as problem:
+        try:
+            return infer(given)
+        except WrongType:
+            raise problem from None
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -5,11 +5,16 @@ Knows nothing of HTTP or of peers: a listing covers the local members of an enti
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..entities.model import App, Kind
 from ..entities.tree import EntityTree
+from ..plugins.api import DataItem
+
+if TYPE_CHECKING:
+    from .plugins import Plugins
 
 Json = dict[str, Any]
 
@@ -58,8 +63,11 @@ def full_topic(path: str) -> str:
 class DataService:
     """Lists, reads and writes topics of local entities."""
 
-    def __init__(self, source: TopicSource, sink: TopicSink, sample_timeout_s: float) -> None:
+    def __init__(
+        self, source: TopicSource, sink: TopicSink, sample_timeout_s: float, plugins: Plugins | None = None
+    ) -> None:
         self._source = source
+        self._plugins = plugins
         self._sink = sink
         self._sample_timeout_s = sample_timeout_s
 
@@ -83,6 +91,9 @@ class DataService:
             if kind is not Kind.APP:
                 medkit["member_ids"] = member_ids
             items.append({"id": topic, "name": topic, "category": "currentData", "x-medkit": medkit})
+        if self._plugins is not None:
+            for app in self._plugins.members(tree, kind, entity_id):
+                items += [plugin_item(app.id, item, kind) for item in app.data]
         return items
 
     async def read(self, entity_id: str, topic: str, data_id: str | None = None) -> Json:
@@ -118,6 +129,23 @@ class DataService:
             "data": payload,
             "x-medkit": {"ros2": {"topic": topic, "type": type_name}, "entity_id": entity_id, "status": "published"},
         }
+
+
+def plugin_item(app_id: str, item: DataItem, kind: Kind) -> Json:
+    """The list item of a data item of a plugin's app."""
+    medkit: Json = {"entity_id": app_id, "writable": item.writable}
+    if item.schema is not None:
+        medkit["type_info"] = {"schema": item.schema}
+    if kind is not Kind.APP:
+        medkit["member_ids"] = [app_id]
+    return {"id": item.id, "name": item.name or item.id, "category": item.category, "x-medkit": medkit}
+
+
+def plugin_value(app_id: str, entity_id: str, data_id: str, value: Any, status: str) -> Json:
+    """The body of a read or a write of such an item; `status` data or published."""
+    medkit: Json = {"entity_id": entity_id, "source_app": app_id, "timestamp": time.time_ns(), "status": status}
+    # The web UI reads `value` (CLIENTS.md §1).
+    return {"id": data_id, "data": value, "value": value, "x-medkit": medkit}
 
 
 def _gather(members: list[App]) -> Mapping[str, tuple[str, str, list[str]]]:

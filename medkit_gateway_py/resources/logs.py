@@ -60,9 +60,16 @@ def logger_of(fqn: str) -> str:
     return fqn.strip("/").replace("/", ".")
 
 
+def plugin_logger(app_id: str) -> str:
+    """The logger of an app that is no node; no ROS name has a colon."""
+    return f"app:{app_id}"
+
+
 def matcher(tree: EntityTree, kind: Kind, entity_id: str, local: EntityTree) -> Callable[[str], bool]:
     """Which loggers belong to an entity: its nodes; of components and areas also what is below their namespace."""
-    names = {logger_of(app.fqn) for app in tree.members(kind, entity_id) if app.id in local.apps and app.fqn}
+    members = [app for app in tree.members(kind, entity_id) if app.id in local.apps]
+    names = {logger_of(app.fqn) for app in members if app.fqn}
+    names |= {plugin_logger(app.id) for app in members if app.plugin}
     entity = tree.get(kind, entity_id)
     prefixes: tuple[str, ...] = ()
     if isinstance(entity, (Area, Component)):

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..entities.model import App, Kind
 from ..entities.tree import EntityTree
-from ..errors import ActionFailed, ServiceCallFailed
+from ..errors import ActionFailed, InvalidParameter, OperationNotFound, ServiceCallFailed
+from ..plugins.api import OperationItem
 from .executions import Execution, ExecutionHistory
+
+if TYPE_CHECKING:
+    from .plugins import Plugins
 
 Json = dict[str, Any]
 
-SERVICE, ACTION = "service", "action"
+SERVICE, ACTION, PLUGIN = "service", "action", "plugin"
 # As the contract spells it (API.md §5.1).
 SOURCE = "ros2_medkit_gateway"
 
@@ -48,8 +52,8 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The last segment of the ROS name."""
-        return self.path.rsplit("/", 1)[-1]
+        """The last segment of the ROS name; the id where there is none."""
+        return self.path.rsplit("/", 1)[-1] or self.id
 
     def answers_to(self, item_id: str) -> bool:
         """Whether this id, which is no `member:item`, means this operation."""
@@ -85,8 +89,14 @@ class OperationService:
     """Lists and runs operations of local entities."""
 
     def __init__(
-        self, services: ServiceCalls, executions: ExecutionHistory, type_info: TypeInfo, timeout_s: float
+        self,
+        services: ServiceCalls,
+        executions: ExecutionHistory,
+        type_info: TypeInfo,
+        timeout_s: float,
+        plugins: Plugins | None = None,
     ) -> None:
+        self._plugins = plugins
         self.executions = executions
         self._services = services
         self._type_info = type_info
@@ -95,7 +105,15 @@ class OperationService:
     def operations(self, tree: EntityTree, kind: Kind, entity_id: str, local: EntityTree) -> list[Operation]:
         """The operations of all local members."""
         members = [app for app in providers(tree, kind, entity_id) if app.id in local.apps]
-        return [operation for app in members for operation in operations_of(app)]
+        found = [operation for app in members for operation in operations_of(app)]
+        if self._plugins is not None:
+            found += [
+                Operation(item.id, PLUGIN, "", "", app.id)
+                for member in members
+                if (app := self._plugins.app(member.id)) is not None
+                for item in app.operations
+            ]
+        return found
 
     def items(self, kind: Kind, operations: Iterable[Operation]) -> list[Json]:
         """List items with ids that are not yet qualified; `member_ids` on aggregating entities."""
@@ -103,6 +121,8 @@ class OperationService:
 
     def item(self, kind: Kind, operation: Operation) -> Json:
         """One list item (API.md §5.1)."""
+        if operation.kind == PLUGIN:
+            return self._plugin_item(kind, operation)
         ros2: Json = {operation.kind: operation.path, "kind": operation.kind}
         medkit: Json = {"ros2": ros2, "entity_id": operation.member, "source": SOURCE}
         if operation.type:
@@ -125,10 +145,37 @@ class OperationService:
 
         :raises ServiceCallFailed: whatever the reason.
         """
+        if operation.kind == PLUGIN and self._plugins is not None:
+            if not isinstance(payload, dict):
+                raise InvalidParameter("The parameters of an operation are an object", operation_id=operation.id)
+            item = self._offer(operation)
+            return await self._plugins.run_operation(operation.member, item, payload, self._timeout_s)
         problem = _type_problem(operation, type_name)
         if problem:
             raise ServiceCallFailed("Service call failed", details=problem)
         return await self._services.call(operation.path, operation.type or type_name, payload, self._timeout_s)
+
+    def _offer(self, operation: Operation) -> OperationItem:
+        app = self._plugins.app(operation.member) if self._plugins is not None else None
+        for item in app.operations if app is not None else ():
+            if item.id == operation.id:
+                return item
+        raise OperationNotFound("Operation not found", entity_id=operation.member, operation_id=operation.id)
+
+    def _plugin_item(self, kind: Kind, operation: Operation) -> Json:
+        offer = self._offer(operation)
+        medkit: Json = {"entity_id": operation.member, "source": PLUGIN}
+        info = {"request": offer.parameters_schema, "response": offer.result_schema}
+        medkit["type_info"] = {name: schema for name, schema in info.items() if schema is not None}
+        if kind is not Kind.APP:
+            medkit["member_ids"] = [operation.member]
+        return {
+            "id": offer.id,
+            "name": offer.name or offer.id,
+            "proximity_proof_required": False,
+            "asynchronous_execution": False,
+            "x-medkit": medkit,
+        }
 
     async def start(self, operation: Operation, payload: object, type_name: str = "") -> Execution:
         """Send a goal; the execution that it has become.

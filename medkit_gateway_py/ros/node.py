@@ -19,6 +19,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.parameter import Parameter
 
 from ..parameters import SPECIFICATIONS
+from ..plugins.api import PluginParameter
 
 DEFAULT_DISCOVERY_RANGE = "SUBNET"
 
@@ -83,6 +84,14 @@ def declare(
 
 def _nothing_of(type_name: str) -> Any:
     return () if type_name == "string_array" else ""
+
+
+def declare_plugins(node: Any, declared: Mapping[str, tuple[PluginParameter, Any]]) -> None:
+    """Declare the parameters of plugins, `plugins.<name>.*`, with their checked values."""
+    for name, (specification, value) in declared.items():
+        shown = ([*value] or [""]) if isinstance(value, tuple) else value
+        descriptor = ParameterDescriptor(name=name, description=specification.description, read_only=True)
+        node.declare_parameter(name, shown, descriptor, ignore_override=True)
 
 
 def _ros_value(type_name: str, value: Any) -> Any:

@@ -70,7 +70,7 @@ def test_a_conflict_names_the_group_once() -> None:
 
 
 def test_every_field_has_a_group_or_a_reason_to_have_none() -> None:
-    never = {"id", "source", "contributors", "available"}
+    never = {"id", "source", "contributors", "available", "plugin"}
     for kind in (Area, Component, App, Function):
         assert {one.name for one in fields(kind)} <= set(GROUP_OF) | never
 

@@ -332,11 +332,12 @@ def _address(context: GatewayContext, row: Row, served: Local | Shared, config_i
 
 def _document(found: Found, target: Target, is_aggregated: bool) -> dict[str, Any]:
     medkit: dict[str, Any] = {
-        "ros2": {"node": found.app.fqn},
         "entity_id": target.entity_id,
         "source": "runtime",
         "parameter": parameter_json(found.parameter),
     }
+    if found.app.fqn:
+        medkit["ros2"] = {"node": found.app.fqn}
     if is_aggregated:
         medkit["source_app"] = found.app.id
     return {"id": target.config_id, "data": found.parameter.value.value, "x-medkit": medkit}

@@ -26,7 +26,8 @@ from ...errors import (
     PeerUnavailable,
     ResourceNotFound,
 )
-from ...resources.data import full_topic
+from ...plugins.api import DataItem
+from ...resources.data import full_topic, plugin_value
 from .. import gathering
 from ..answers import json_answer
 from ..context import GatewayContext
@@ -106,6 +107,10 @@ def read_data(rooms: Rooms, row: Row) -> Handler:
 
     async def handle(request: Request) -> Response:
         served = served_here(context, request, row)
+        plugin = _of_plugin(context, request, row, served)
+        if plugin is not None:
+            value = await context.plugins.read_data(*plugin)
+            return json_answer(plugin_value(plugin[0], served.entity.id, request.path_params["data_id"], value, "data"))
         target = await _find(context, request, row, served, writing=False)
         if target.member:
             return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
@@ -124,6 +129,9 @@ def write_data(rooms: Rooms, row: Row) -> Handler:
 
     async def handle(request: Request) -> Response:
         served = served_here(context, request, row)
+        plugin = _of_plugin(context, request, row, served)
+        if plugin is not None:
+            return await _write_plugin(context, request, served.entity.id, *plugin)
         target = await _find(context, request, row, served, writing=True)
         if target.member:
             return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
@@ -147,6 +155,43 @@ def write_data(rooms: Rooms, row: Row) -> Handler:
             ) from error
 
     return handle
+
+
+def _of_plugin(
+    context: GatewayContext, request: Request, row: Row, served: Local | Shared
+) -> tuple[str, DataItem] | None:
+    """The app and the item when a plugin has it. Raises InvalidRequest when several of its apps do."""
+    assert row.kind is not None
+    data_id: str = request.path_params["data_id"]
+    entity = served.entity
+    found = context.plugins.find_data(context.federation.tree, row.kind, entity.id, data_id)
+    if len(found) > 1:
+        raise _ambiguous(
+            "more than one member provides it", entity.id, data_id.strip("/"), [app for app, _ in found]
+        )  # fmt: skip
+    if not found and row.kind is Kind.APP and context.plugins.app(entity.id) is not None:
+        raise ResourceNotFound("Data item not found", entity_id=entity.id, data_id=data_id)
+    return found[0] if found else None
+
+
+async def _write_plugin(
+    context: GatewayContext, request: Request, entity_id: str, app_id: str, item: DataItem
+) -> Response:
+    """`{"data": value}`, with or without a `type`: what a plugin has, has none."""
+    try:
+        document = orjson.loads(await request.body())
+    except ValueError as error:
+        raise InvalidRequest("Request body is not valid JSON", details=str(error)[:200]) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("Request body is not valid JSON", details="expected a JSON object")
+    if "data" not in document:
+        raise InvalidRequest("data: missing required field")
+    if not item.writable:
+        raise InvalidParameter("This data item cannot be written", entity_id=entity_id, data_id=item.id)
+    await context.plugins.write_data(app_id, item, document["data"])
+    return json_answer(
+        plugin_value(app_id, entity_id, request.path_params["data_id"], document["data"], "published")
+    )  # fmt: skip
 
 
 def parse_write(body: bytes) -> tuple[str, Any]:

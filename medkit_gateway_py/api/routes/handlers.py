@@ -13,6 +13,7 @@ from ..context import GatewayContext
 from ..documents import Documents
 from ..fault_stream import FaultStream
 from ..locate import locate
+from ..plugin_routes import PluginRoutes
 from ..route_rows import Row
 from ..snapshots import Snapshots
 
@@ -22,10 +23,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Rooms:
     """What a factory may use: the context, the cached answers of the tree, the document."""
 
-    def __init__(self, context: GatewayContext, snapshots: Snapshots) -> None:
+    def __init__(self, context: GatewayContext, snapshots: Snapshots, plugins: tuple[PluginRoutes, ...] = ()) -> None:
+        self.plugins = plugins
         self.context = context
         self.snapshots = snapshots
-        self.documents = Documents(context)
+        self.documents = Documents(context, plugins)
         self.fault_stream = FaultStream(context.federation, context.fault_events, context.streams)
 
 

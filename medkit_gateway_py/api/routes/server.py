@@ -29,6 +29,9 @@ def root(rooms: Rooms, row: Row) -> Handler:
     """GET / : everything in it is fixed at start."""
     context = rooms.context
     answer = root_document(context)
+    answer["endpoints"] += [
+        f"{method} {PREFIX}{path}" for plugin in rooms.plugins for path, methods in plugin.routes for method in methods
+    ]
 
     async def handle(request: Request) -> Response:
         return json_answer(answer)
