@@ -25,6 +25,7 @@ from .forward import rewriter_for
 from .peer import COMPATIBLE
 from .request import GATEWAY, NO_FAN_OUT, ORIGINS
 from .routing import FederatedTree
+from .sections import MAX_ORIGINS
 from .transport import STREAMS
 from .tree_sync import StreamRefused, check_stream, next_piece
 
@@ -82,7 +83,7 @@ class PeerFaultStreams:
         if not self._wants and not self._followers:
             # Who begins to listen is told by `unheard`; events are for what changes from now on.
             tree = self._federation.tree
-            self._down = {name for name in self._federation.peer_names() if name not in tree.origins_by_peer}
+            self._down |= {name for name in self._federation.peer_names() if name not in tree.origins_by_peer}
         self._wants[key] = origins
         self._reconcile()
 
@@ -129,13 +130,16 @@ class PeerFaultStreams:
         for name, origins in routed.items():
             needed = origins if wanted is None else origins & wanted
             if needed:
-                self._follow(name, needed, origins)
+                elsewhere = frozenset[str]().union(*(others for peer, others in routed.items() if peer != name))
+                self._follow(name, needed, origins, elsewhere)
 
-    def _follow(self, name: str, needed: frozenset[str], routed: frozenset[str]) -> None:
+    def _follow(self, name: str, needed: frozenset[str], routed: frozenset[str], elsewhere: frozenset[str]) -> None:
         current = self._followers.get(name)
-        self._origins[name] = routed
+        known = self._origins.get(name, routed) - elsewhere | routed
+        self._origins[name] = known if len(known) <= MAX_ORIGINS else routed
         if current is not None:
-            if needed <= current.origins <= routed:
+            # An origin that is away stays asked for here, so that its return is heard of, until it comes another way.
+            if needed <= current.origins and elsewhere.isdisjoint(current.origins):
                 return
             self._drop(current)
         self._followers[name] = follower = _Follower(self, self._federation, name, needed)
@@ -149,8 +153,8 @@ class PeerFaultStreams:
     def _stop_all(self) -> None:
         for follower in list(self._followers.values()):
             self._drop(follower)
-        self._down.clear()
         known = set(self._federation.peer_names())
+        self._down &= known
         self._places = {name: place for name, place in self._places.items() if name in known}
         self._origins = {name: origins for name, origins in self._origins.items() if name in known}
 

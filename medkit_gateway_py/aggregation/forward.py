@@ -23,7 +23,7 @@ from .relay import Relay
 from .request import RequestInfo, origins_header, origins_of
 from .rewrite import Rewriter
 from .routing import Away, FederatedTree, Remote
-from .transport import CALLS, FRESH
+from .transport import CALLS, FORWARDED, FRESH
 from .upload import Upload
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class _Exchange:
                 request=self._info,
                 headers=self._headers(content),
                 content=content,
-                lane=FRESH if not is_read or self._is_stream() else CALLS,
+                lane=FRESH if not is_read else FORWARDED if self._is_stream() else CALLS,
                 first_byte_s=first_byte_s,
                 idle_s=STREAM_IDLE_S,
                 waiting=waiting,

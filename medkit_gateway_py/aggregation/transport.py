@@ -15,10 +15,11 @@ import httpx
 import yarl
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 
-CONTROL, CALLS, FRESH, STREAMS = "control", "calls", "fresh", "streams"
-# Lanes: polls; GET calls; everything that must not meet a stale connection, and clients' long streams; our own streams,
-# of which there are two to a peer, and for a moment the old one beside the new.
-LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64, STREAMS: 4}
+CONTROL, CALLS, FRESH, STREAMS, FORWARDED = "control", "calls", "fresh", "streams", "forwarded streams"
+# Lanes: polls; GET calls; everything that must not meet a stale connection; our own streams, of which there are two to
+# a peer, and for a moment the old one beside the new; clients' streams and downloads, which may go on for hours and
+# must leave room for commands.
+LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64, STREAMS: 4, FORWARDED: 64}
 KEEPALIVE_S = 30.0
 # "A fresh connection or one that was idle for less than a second" (AGGREGATION.md §7). The C++ gateway closes idle
 # connections after two seconds, so every call to one goes this way (§11).
@@ -86,7 +87,7 @@ class PeerTransport(httpx.AsyncBaseTransport):
         self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
 
     def _session(self, lane: str) -> aiohttp.ClientSession:
-        short = self.short_lived or lane == FRESH
+        short = self.short_lived or lane in (FRESH, FORWARDED)
         session = self._sessions.get((lane, short))
         if session is None:
             connector = aiohttp.TCPConnector(
