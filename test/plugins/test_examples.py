@@ -20,6 +20,8 @@ from support.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
+# Of this run alone: the plugin looks at all processes of the machine.
+NODE = f"gateway_{os.getpid()}"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "plugins"
 
 
@@ -96,7 +98,7 @@ def gateway(made: Fleet, environment: dict[str, str], device: Device, ros_domain
     one = made.gateway(
         "a",
         ros_domain,
-        node="gateway_a",
+        node=NODE,
         start=False,
         parameters={
             "plugins": ["procfs", "http_device"],
@@ -120,19 +122,19 @@ def test_their_own_tests_pass(name: str, environment: dict[str, str]) -> None:
 
 
 def test_the_process_of_a_node_is_told(gateway: Gateway) -> None:
-    found = gateway.get("/apps/gateway_a/x-medkit-procfs")
+    found = gateway.get(f"/apps/{NODE}/x-medkit-procfs")
     assert found.status_code == 200, found.text
     body = found.json()
     assert (body["pid"], body["ppid"], body["threads"] > 3) == (gateway.pid, os.getpid(), True)
     assert body["rss_bytes"] > 10_000_000
     component = next(iter(gateway.ids("components")))
     processes = gateway.get(f"/components/{component}/x-medkit-procfs").json()["processes"]
-    assert [(one["pid"], one["node_ids"]) for one in processes] == [(gateway.pid, ["gateway_a"])]
+    assert [(one["pid"], one["node_ids"]) for one in processes] == [(gateway.pid, [NODE])]
     missing = gateway.get("/apps/nobody/x-medkit-procfs")
     assert (missing.status_code, missing.json()["error_code"]) == (404, "entity-not-found")
     no_node = gateway.get("/apps/thermometer/x-medkit-procfs")
     assert (no_node.status_code, no_node.json()["message"]) == (404, "thermometer is no ROS node")
-    assert gateway.client.post("/apps/gateway_a/x-medkit-procfs").status_code == 404
+    assert gateway.client.post(f"/apps/{NODE}/x-medkit-procfs").status_code == 404
 
 
 def test_its_routes_are_in_the_document_and_in_the_overview(gateway: Gateway) -> None:
