@@ -102,6 +102,9 @@ async def test_one_fault_of_a_shared_entity_comes_from_the_gateway_that_has_it(p
             answer = await client.get(f"{path}/faults/{code}")
             assert answer.status_code == 200, answer.text
             assert answer.json()["item"]["fault_name"] == name
+        # One that is over has a detail, too.
+        c.faults.engine.clear(["FAR"])
+        assert (await client.get(f"{path}/faults/FAR")).json()["x-medkit"]["status_raw"] == "CLEARED"
         answer = await client.get(f"{path}/faults/NOBODYS")
         assert (answer.status_code, answer.json()["message"]) == (404, "Fault not found")
 

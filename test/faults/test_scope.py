@@ -29,12 +29,14 @@ TREE = EntityTree(
         "head": Component("head", area="upper"),
         "battery": Component("battery", area="upper", external=True),
         "bare": Component("bare", area="loop_a"),
+        "far": Component("far", area="robot", external=True),
     },
     apps=APPS,
     functions={"see": Function("see", hosts=("camera", "battery", "nobody")), "move": Function("move", hosts=("arm",))},
 )
 LOCAL = EntityTree(
-    areas=TREE.areas, components=TREE.components, functions=TREE.functions,
+    areas=TREE.areas, functions=TREE.functions,
+    components={component_id: one for component_id, one in TREE.components.items() if component_id != "far"},
     apps={app_id: app for app_id, app in APPS.items() if app_id != "theirs"},
 )  # fmt: skip
 
@@ -54,6 +56,7 @@ def fault(*sources: str) -> Fault:
         (Kind.COMPONENT, "head", {"/head/camera", "plc"}),
         (Kind.COMPONENT, "battery", {"battery"}),
         (Kind.COMPONENT, "bare", set()),
+        (Kind.COMPONENT, "far", set()),
         (Kind.AREA, "upper", {"/head/camera", "plc", "battery"}),
         (Kind.AREA, "robot", {"/left/driver", "/head/camera", "plc", "battery"}),
         (Kind.AREA, "loop_a", set()),

@@ -37,12 +37,12 @@ def store(tmp_path: Path) -> Iterator[FaultStore]:
 def test_faults_and_snapshots_survive_a_restart_in_the_order_of_their_changes(tmp_path: Path) -> None:
     first = FaultStore.open(tmp_path)
     assert (first.persistent, first.problem, first.notes) == (True, "", ())
-    first.write([B, A])
-    first.write([B])
+    first.write([A, B])
+    first.write([A])
     assert first.attach("A", [frame("temperature")]) == 0
     first.close()
     second = FaultStore.open(tmp_path)
-    assert second.load() == [A, B]
+    assert second.load() == [B, A]
     assert second.snapshots("A") == (frame("temperature"),)
     assert second.snapshots("B") == ()
     second.close()
