@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medkit_gateway_py.api.models.faults import FaultDetail, FaultList
 from medkit_gateway_py.entities.model import App, Area, Component, Function
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.errors import ServiceUnavailable
@@ -118,7 +120,9 @@ def test_an_entity_says_whose_status_was_wrong_but_is_looked_for_first(collectio
 
 def test_an_item_says_all_of_a_fault() -> None:
     robot = Robot(failed("F", severity=WARN), failed("F", "/arm/lidar", stamp=1_767_225_601.5), passed("F"))
-    (item,) = robot.get("/faults").json()["items"]
+    body = robot.get("/faults").json()
+    FaultList.model_validate(body)
+    (item,) = body["items"]
     assert item == {
         "fault_code": "F",
         "severity": 2,
@@ -172,6 +176,7 @@ def test_a_detail_tells_the_fault_and_what_was_recorded(entity: str) -> None:
     body = answer.json()
     assert body["item"]["code"] == "HOT"
     assert body["item"]["status"]["aggregatedStatus"] == "active"
+    FaultDetail.model_validate(body)
     frame, bag = body["environment_data"]["snapshots"]
     assert (frame["data"], frame["x-medkit"]["full_data"]) == (85.5, {"data": 85.5})
     assert bag["bulk_data_uri"] == f"{entity}/bulk-data/rosbags/fault_HOT"
@@ -299,6 +304,23 @@ def test_a_code_with_strange_characters_can_be_asked_for() -> None:
     robot = Robot(failed("zu heiß: 50%"))
     assert robot.get("/apps/motor/faults/zu hei%C3%9F: 50%25").json()["item"]["code"] == "zu heiß: 50%"
     assert robot.request("DELETE", "/apps/motor/faults/zu hei%C3%9F: 50%25").status_code == 204
+
+
+def test_the_first_examples_of_the_page_work() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text()
+    block = page.split("```bash\n")[1].split("```")[0]
+    examples = re.findall(r"curl (?:-s )?(?:-X (\w+) )?'?localhost:8080/api/v1(/[^\s']+)", block)
+    assert len(examples) == 4
+    code = "MOTOR_TEMPERATURE"
+    nodes = EntityTree(
+        components={"arm": Component("arm")}, apps={"driver": App("driver", component_id="arm", fqn="/arm/driver")}
+    )
+    api = Api(gateway(merged(nodes), faults=Faults(failed(code, "/arm/driver"))))
+    for method, path in examples:
+        answer = api.request(method or "GET", path)
+        assert answer.status_code == (204 if method else 200), path
+        assert method or code in answer.text
+    assert api.get("/faults").json()["items"] == []
 
 
 def test_over_the_store_of_our_own_a_fault_is_seen_cleared_and_kept(tmp_path: Path) -> None:

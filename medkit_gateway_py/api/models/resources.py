@@ -1,4 +1,4 @@
-"""Data, operations, configurations, faults and logs (API.md §4-8)."""
+"""Data, operations, configurations and logs (API.md §4-6, §8)."""
 
 from __future__ import annotations
 
@@ -249,64 +249,6 @@ class ConfigurationDeleteMultiStatus(Model):
 
     entity_id: str
     results: list[dict[str, Any]]
-
-
-class FaultListItem(Model):
-    """A fault; times are seconds since the epoch."""
-
-    fault_code: str
-    severity: int
-    severity_label: str
-    description: str
-    first_occurred: float
-    last_occurred: float
-    last_passed: float | None = None
-    occurrence_count: int
-    status: str
-    reporting_sources: list[str]
-    x_medkit: dict[str, Any] | None = alias("x-medkit")
-
-
-class XMedkitFaults(XMedkitGathered):
-    """Counts of faults."""
-
-    count: int
-    muted_count: int | None = None
-    cluster_count: int | None = None
-    entity_id: str | None = None
-    source_id: str | None = None
-    aggregation_level: str | None = None
-    aggregated: bool | None = None
-    aggregation_sources: list[str] | None = None
-    app_count: int | None = None
-    host_count: int | None = None
-    component_count: int | None = None
-    muted_faults: list[dict[str, Any]] | None = None
-    clusters: list[dict[str, Any]] | None = None
-
-
-class FaultList(Model):
-    """Faults."""
-
-    items: list[FaultListItem]
-    x_medkit: XMedkitFaults | None = alias("x-medkit")
-
-
-class FaultDetailItem(Model):
-    """The fault of a detail."""
-
-    code: str
-    fault_name: str
-    severity: int
-    status: dict[str, str]
-
-
-class FaultDetail(Model):
-    """One fault with what was recorded around it."""
-
-    item: FaultDetailItem
-    environment_data: dict[str, Any]
-    x_medkit: dict[str, Any] | None = alias("x-medkit")
 
 
 class LogContext(Model):
