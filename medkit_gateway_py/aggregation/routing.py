@@ -160,7 +160,9 @@ class FederatedTree(EntityTree):
 
     def _resolve_alias(self, kind: Kind, peer: str, remote_id: str) -> Resolution | None:
         if peer not in self.peers:
-            return None
+            # One that discovery let go is known as long as the id is that it was given.
+            label = self._away(kind, remote_id)
+            return Away(peer) if label == peer else None
         if peer not in self.origins_by_peer:
             return Away(peer)
         here = self._by_remote_id.get((kind, peer, remote_id))

@@ -14,6 +14,7 @@ from medkit_gateway_py.aggregation.peer import PeerStatus
 from medkit_gateway_py.aggregation.peer_discovery import DiscoveryContext, PeerEvent, PeerSpec
 from medkit_gateway_py.aggregation.peer_discovery.announcement import Announcement
 from medkit_gateway_py.aggregation.peer_discovery.candidates import Answer, Candidates, Limits
+from medkit_gateway_py.aggregation.peer_discovery.complaints import Complaints
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from support.fake_peer import configuration
 from support.waiting import async_eventually
@@ -333,6 +334,22 @@ async def test_other_addresses_are_tried_when_a_peer_is_away_from_its_own() -> N
     await async_eventually(lambda: world.urls() == {"http://10.9.9.9:8080"})
     assert [change for change, *_ in world.events] == ["added", "updated"]
     await world.candidates.close()
+
+
+async def test_a_complaint_is_said_once_and_a_minute_holds_only_so_many(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    complaints = Complaints(lambda: now[0])
+    for _ in range(3):
+        complaints.say("same", logging.WARNING, "the same")
+    for number in range(100):
+        complaints.say(str(number), logging.WARNING, f"number {number}")
+    assert caplog.text.count("the same") == 1
+    assert len(caplog.records) == 20
+    now[0] = 61.0
+    complaints.summarize()
+    assert caplog.messages[-1].startswith("81 more announcements")
+    complaints.say("another", logging.ERROR, "another")
+    assert caplog.messages[-1] == "another"
 
 
 async def test_a_flood_costs_bounded_memory_and_work_and_displaces_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from zeroconf import DNSAddress, DNSIncoming, DNSPointer, DNSService, DNSText
 
+from medkit_gateway_py.aggregation.peer_discovery import candidates, mdns
+from medkit_gateway_py.aggregation.peer_discovery.candidates import Limits
 from medkit_gateway_py.aggregation.peer_discovery.mdns_compatible import ask, read_answer
 from medkit_gateway_py.aggregation.routing import Away
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.entities.model import Kind
 from medkit_gateway_py.state import StateStore
-from support.fake_peer import FaultyServer, TestGateway, always, http, running, tree_of
+from support.fake_peer import FaultyServer, TestGateway, always, http, listen, running, tree_of
 from support.mdns import (
     LOOPBACK,
     CompatibleResponder,
@@ -50,7 +52,9 @@ async def test_two_gateways_of_one_host_find_each_other_without_a_name_and_a_goo
                 await async_eventually(lambda one=one: set(one.federation.tree.apps) == {"cam", "lidar"}, FOUND_S)
             await async_eventually(lambda: a.federation.discovery_health()["mdns"]["state"] == "ok", FOUND_S)
             assert list(online(a).values()) == [b.url]
-            assert a.federation.peers[0].source == "mdns"
+            (peer,) = a.federation.peers
+            assert peer.source == "mdns"
+            name = peer.name
             # As a gateway stops: it answers no more, then it says goodbye.
             b._server.should_exit = True  # type: ignore[union-attr]
             await b._task  # type: ignore[misc]
@@ -58,6 +62,8 @@ async def test_two_gateways_of_one_host_find_each_other_without_a_name_and_a_goo
         await async_eventually(lambda: set(a.federation.tree.apps) == {"cam"})
         # Its ids are remembered, so that a client that asks for one is told that it is away.
         assert isinstance(a.federation.tree.resolve(Kind.APP, "lidar"), Away)
+        assert isinstance(a.federation.tree.resolve(Kind.APP, f"{name}__lidar"), Away)
+        assert a.federation.tree.resolve(Kind.APP, f"{name}__other") is None
 
 
 async def test_announcing_and_looking_are_independent() -> None:
@@ -198,6 +204,38 @@ async def test_a_gateway_that_announces_no_address_is_found_by_asking_it_directl
             await cpp.stop()
             responder.say_goodbye()
             await async_eventually(lambda: not a.federation.peers)
+
+
+async def test_a_name_without_an_address_is_reason_enough_to_ask_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not asked by the clock.
+    monkeypatch.setattr(mdns, "ASK_AFTER_S", ())
+    monkeypatch.setattr(mdns, "ASK_EVERY_S", 1000.0)
+    service = private_service()
+    cpp = TestGateway("cpp", {})
+    cpp.identity = GatewayIdentity("", "", "cpp")
+    a = gateway(service, "a", announce=False)
+    async with running(cpp, a), CompatibleResponder(service, "cpp", cpp.port) as responder:
+        await async_eventually(lambda: a.federation.discovery_health()["mdns"]["state"] == "ok", FOUND_S)
+        responder.say_hello()
+        await async_eventually(lambda: [peer.name for peer in a.federation.peers] == ["cpp"], FOUND_S)
+
+
+async def test_one_that_was_dropped_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mdns, "LOOK_AGAIN_S", 0.3)
+    monkeypatch.setattr(candidates, "Limits", lambda: candidates_limits)
+    candidates_limits = Limits(candidate_s=0.2, first_retry_s=0.1)
+    service = private_service()
+    a, b = gateway(service, "a", announce=False), TestGateway("b", {})
+    with listen() as closed:
+        port = closed.getsockname()[1]
+    async with running(a), stranger() as network:
+        await announce(network, service, "b", port, {"id": b.identity.id, "boot": b.identity.boot_id})
+        await async_eventually(lambda: a.federation.discovery_health()["mdns"]["refused"] > 0, FOUND_S)
+        await b.start(port)
+        try:
+            await async_eventually(lambda: online(a) == {"b": b.url}, FOUND_S)
+        finally:
+            await b.stop()
 
 
 async def test_a_direct_answer_gives_the_port_of_the_srv_record_and_the_address_of_the_packet() -> None:

@@ -107,6 +107,10 @@ class CompatibleResponder:
         for packet in out.packets():
             self._socket.sendto(packet, target)
 
+    def say_hello(self) -> None:
+        """Both records, unasked."""
+        self._send((GROUP, PORT))
+
     def say_goodbye(self) -> None:
         """Both records with a time to live of zero."""
         self._send((GROUP, PORT), 0)
