@@ -175,6 +175,9 @@ class _Reader:
         if token and is_http:
             key = "token" if "token" in found else "token_file"
             self._warn(found[key], f"{path}.{key}", "goes over cleartext HTTP: anybody on the way can read it")
+        if is_http and self._flag(found, path, "forward_auth"):
+            text = "is true: the Authorization headers of clients go over cleartext HTTP"
+            self._warn(found["forward_auth"], f"{path}.forward_auth", text)
         for name in (*_FILES, "fingerprint"):
             if name in found and is_http:
                 self._wrong(found[name], f"{path}.{name}", "has no meaning with an http:// URL")

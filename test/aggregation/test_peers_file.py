@@ -121,6 +121,8 @@ def test_a_finding_names_file_line_and_place_and_no_secret(text: str, finding: s
 def test_cleartext_is_refused_with_require_tls_and_a_token_over_it_is_warned_of() -> None:
     text = "peers:\n- {name: a, url: 'http://h', token: geheim}"
     assert [line for line in parse(text).warnings if "peers[0].token: goes over cleartext" in line]
+    forwarding = parse("peers:\n- {name: a, url: 'http://h', forward_auth: true}").warnings
+    assert [line for line in forwarding if "peers[0].forward_auth: is true: the Authorization headers" in line]
     with pytest.raises(PeersFileError, match="require_tls is true"):
         parse(text, require_tls=True)
 
