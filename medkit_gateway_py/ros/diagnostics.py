@@ -33,7 +33,7 @@ class Diagnostics:
     """One subscription a topic; `heard(status, topic)` is called in the ros thread for every status."""
 
     def __init__(self, bridge: RosBridge, topics: Sequence[str], heard: Heard) -> None:
-        self._bridge, self._topics, self._heard = bridge, tuple(topics), heard
+        self._bridge, self._topics, self._heard = bridge, tuple(dict.fromkeys(topics)), heard
         self._handles: list[tuple[str, Any]] = []
         self._class: Any = None
         self.problem = ""

@@ -145,6 +145,7 @@ def test_health_tells_how_each_source_is(gateway: Gateway) -> None:
     blocks = gateway.get("/health").json()["x-medkit"]
     assert blocks["faults"]["backend"] == "embedded"
     sources = blocks["fault_sources"]
+    assert sources["state"] == "ok"
     assert {
         name: sources[name]["state"] for name in ("diagnostics", "rosout", "actions", "snapshots")
     } == dict.fromkeys(("diagnostics", "rosout", "actions", "snapshots"), "ok")

@@ -12,6 +12,7 @@ from medkit_gateway_py.parameters import check
 from medkit_gateway_py.resources.faults import model
 from medkit_gateway_py.resources.faults.model import Fault, Report
 from medkit_gateway_py.resources.faults.sources import FaultSources
+from medkit_gateway_py.ros.action_status import ActionStatuses
 from medkit_gateway_py.ros.actions import ActionCaller
 from medkit_gateway_py.ros.bridge import RosBridge
 from medkit_gateway_py.ros.graph import scan
@@ -224,6 +225,28 @@ def test_an_aborted_goal_fails_and_a_later_success_passes(bridge: RosBridge, nod
         await services.stop()
 
     using(bridge, body)
+
+
+def test_of_very_many_actions_some_are_followed_and_that_is_said(bridge: RosBridge, nodes: Nodes) -> None:
+    left: list[str] = []
+    statuses = ActionStatuses(bridge, lambda action, states: None, left.append, max_actions=2)
+
+    async def body() -> None:
+        statuses.follow(["/a", "/b", "/c"])
+        await async_eventually(lambda: statuses.problem)
+        assert (statuses.followed, statuses.problem) == (2, "3 actions, of which 2 are followed")
+        statuses.follow(["/b", "/c", "/not a name"])
+        await async_eventually(lambda: left == ["/a"])
+        await async_eventually(lambda: statuses.problem)
+        assert statuses.followed == 2
+        statuses.follow(["/b"])
+        await async_eventually(lambda: statuses.followed == 1)
+        assert statuses.problem == ""
+        await statuses.stop()
+        await bridge.call(lambda: None, 2.0)
+        assert not bridge.on_demand_subscriptions
+
+    run(body())
 
 
 def test_a_server_killed_in_the_middle_of_a_goal_has_failed(bridge: RosBridge) -> None:

@@ -31,6 +31,7 @@ def engine(nodes: Nodes) -> str:
     nodes.publish(fqn, "/power/state", STRING, {"data": "hot"}, qos="latched")
     nodes.publish(fqn, "/power/rare", STRING)
     nodes.publish(fqn, "/power/huge", STRING, {"data": "x" * (MAX_SNAPSHOT_BYTES + 1)}, period_s=0.05)
+    nodes.publish(fqn, "/power/picture", "sensor_msgs/msg/Image", {"height": 1}, period_s=0.05)
     nodes.declare(fqn, "limit", 90.0)
     nodes.add_node("bystander")
     return fqn
@@ -44,7 +45,7 @@ def bridge(ros_domain: int, engine: str) -> Iterator[RosBridge]:
     def topics() -> int:
         return sum(len(node.topics) for node in scan(made.node, 0) if node.fqn == engine)
 
-    eventually(lambda: topics() >= 6, within=10.0)  # those four, /rosout and /parameter_events
+    eventually(lambda: topics() >= 7, within=10.0)  # those five, /rosout and /parameter_events
     yield made
     assert made.stop(5.0)
 

@@ -35,6 +35,19 @@ MAX_CAPTURES = 4
 # What every node publishes says nothing about one of them.
 COMMON_TOPICS = frozenset({"/rosout", "/parameter_events", "/diagnostics"})
 
+# Never as short as a snapshot; to subscribe to them would only cost the robot's network a minute of images.
+HEAVY_TYPES = frozenset(
+    f"{package}/msg/{name}"
+    for package, names in {
+        "sensor_msgs": ("Image", "CompressedImage", "PointCloud", "PointCloud2"),
+        "stereo_msgs": ("DisparityImage",),
+        "nav_msgs": ("OccupancyGrid",),
+        "map_msgs": ("OccupancyGridUpdate",),
+        "visualization_msgs": ("MarkerArray",),
+    }.items()
+    for name in names
+)
+
 FREEZE_FRAME = "freeze_frame"
 PARAMETERS = "parameters"
 
@@ -101,7 +114,12 @@ class FreezeFrames:
             self._running -= 1
 
     def _topics_of(self, nodes: Sequence[GraphNode]) -> list[str]:
-        published = {use.name for node in nodes for use in node.topics if use.direction != "subscribe"}
+        published = {
+            use.name
+            for node in nodes
+            for use in node.topics
+            if use.direction != "subscribe" and use.type not in HEAVY_TYPES
+        }
         wanted = published & self._topics if self._topics else published - COMMON_TOPICS
         return sorted(wanted)[:MAX_TOPICS]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class FaultRoom:
         services: ServiceCaller,
         nodes: Callable[[], Sequence[GraphNode]],
     ) -> None:
+        self._since = time.time()
         faults = config.faults
         snapshots = faults.snapshots
         self._frames = FreezeFrames(reader, parameters, nodes, snapshots.topics) if snapshots.enabled else None
@@ -102,9 +104,9 @@ class FaultRoom:
         sources: dict[str, Any] = dict(self.sources.health())
         frames = self._frames
         sources["snapshots"] = (
-            {"state": "off"}
+            {"state": "off", "since": self._since}
             if frames is None
-            else {"state": "ok", "captures": frames.captures, "skipped": frames.skipped}
+            else {"state": "ok", "since": self._since, "captures": frames.captures, "skipped": frames.skipped}
         )
         return {"faults": dict(self.backend.health()), "fault_sources": sources}
 

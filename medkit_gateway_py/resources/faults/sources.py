@@ -123,14 +123,14 @@ class FaultSources:
             self._put(self._logs.take(level, logger, message, now), now)
 
     def health(self) -> Mapping[str, Any]:
-        """A block for each source: state, since, reason, counts (DECISIONS 25)."""
+        """A block with one for each source: state, since, reason, counts (DECISIONS 25)."""
         diagnostics, statuses = self._diagnostics, self._statuses
         problem = diagnostics.problem
         if not problem and statuses.refused:
             problem = f"more than {len(statuses)} bad statuses at once; others are not noticed"
         lines = f"more than {len(self._logs)} loggers with errors; others are not noticed" if self._logs.refused else ""
         config = self._config
-        return {
+        blocks: dict[str, dict[str, Any]] = {
             "diagnostics": {
                 **self._state("diagnostics", config.diagnostics.enabled, problem),
                 "messages": diagnostics.messages,
@@ -144,6 +144,11 @@ class FaultSources:
                 **self._state("actions", config.actions.enabled, self._action_statuses.problem),
                 "followed": self._action_statuses.followed,
             },
+        }
+        reasons = [f"{name}: {block['reason']}" for name, block in blocks.items() if "reason" in block]
+        return {
+            **self._state("all", True, "; ".join(reasons)),
+            **blocks,
             "reported": self._outbox.reported,
             "waiting_for_node": len(self._outbox),
         }
