@@ -201,13 +201,6 @@ def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig
             "clients may travel to peers over cleartext HTTP."
         )
         findings.append(Finding("WARN", "aggregation.forward_auth", "true", message))
-    if aggregation.enabled and aggregation.forward_auth and aggregation.discover:
-        message = (
-            "aggregation.forward_auth and aggregation.discover are true: every gateway that is found on the network "
-            "gets the Authorization headers of clients, whoever runs it. Use static peers, or allow_discovered in "
-            "aggregation.peers_file."
-        )
-        findings.append(Finding("WARN", "aggregation.forward_auth", "true", message))
     config, more = _manifest_given(config)
     findings += more
     if "*" in config.cors.allowed_origins and config.cors.allow_credentials:
