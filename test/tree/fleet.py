@@ -34,6 +34,7 @@ class Gateway:
     links: list[str] = field(default_factory=list)
     up: bool = True
     boot: int = 1
+    robot: int = 0
     given: GivenIds = field(default_factory=GivenIds)
     tree: FederatedTree = field(default_factory=FederatedTree)
     naming: str = "collision"
@@ -53,13 +54,21 @@ class Gateway:
 
     @property
     def identity(self) -> GatewayIdentity:
-        return GatewayIdentity(f"id-{self.name}", f"{self.boot:08x}-0", self.name, "0")
+        number = f".{self.robot}" if self.robot else ""
+        return GatewayIdentity(f"id-{self.name}{number}", f"{self.boot:08x}-0", self.name, "0")
 
     def begin_anew(self) -> None:
         """What a process loses when it ends; ids given are on disk."""
         self.boot += 1
         self.memory = OriginMemory(self.given, retain=self.retain)
+        self.local = EntityTree()
         self.tree, self.exported, self.seq, self._built, self._seen = FederatedTree(), (), 0, None, None
+
+    def be_replaced(self) -> None:
+        """Another robot at the same address: nothing of the old one is left."""
+        self.robot += 1
+        self.given = GivenIds()
+        self.begin_anew()
 
     def scan(self) -> None:
         """Look at our own graph."""

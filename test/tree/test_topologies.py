@@ -60,12 +60,24 @@ class World:
     def __init__(self, fleet: Fleet, graphs: list[Graph]) -> None:
         self.fleet = fleet
         self.graphs = graphs
-        self.graph_of = {f"id-{name}": graph for graph in graphs for name in graph.members}
+        self._graphs = {name: graph for graph in graphs for name in graph.members}
         # (gateway, app id) -> the node; (gateway, origin, node) -> its app id
         self.owners: dict[tuple[str, str], Node] = {}
         self.ids: dict[tuple[str, str, Node], str] = {}
         self.ages: dict[tuple[str, str], tuple[str, int]] = {}
         self.look()
+
+    def graph(self, origin: str) -> Graph:
+        """The graph of the gateway with this instance id, `id-g1` or, of a later robot, `id-g1.2`."""
+        return self._graphs[origin.removeprefix("id-").partition(".")[0]]
+
+    def node(self, origin: str, fqn: str) -> Node:
+        """A node as it really is: a later robot at the same address has other ones."""
+        return (f"{self.graph(origin).name}{origin.partition('.')[2]}", fqn)
+
+    def id_of(self, name: str) -> str:
+        """The instance id of a gateway."""
+        return self.fleet.gateways[name].identity.id
 
     def look(self) -> None:
         """Every gateway's next scan sees its graph as it is now."""
@@ -83,9 +95,10 @@ class World:
 
     def nodes_of(self, name: str) -> set[Node]:
         """What the graph of a gateway holds now."""
-        graph = self.graph_of[f"id-{name}"]
+        origin = self.id_of(name)
+        graph = self.graph(origin)
         living = {f"/{one}" for one in graph.members if self.fleet.gateways[one].up} if graph.is_shared else set()
-        return {(graph.name, fqn) for fqn in graph.fqns | living}
+        return {self.node(origin, fqn) for fqn in graph.fqns | living}
 
     def listed(self, name: str) -> list[tuple[str, str, Node]]:
         """(app id, origin, node) of all apps that a gateway lists."""
@@ -94,7 +107,7 @@ class World:
         for app_id, app in one.tree.apps.items():
             share = one.tree.remote.get((Kind.APP, app_id))
             origin = share.origins[0] if share else one.identity.id
-            found.append((app_id, origin, (self.graph_of[origin].name, app.fqn)))
+            found.append((app_id, origin, self.node(origin, app.fqn)))
         return found
 
     # What must hold at all times
@@ -103,16 +116,18 @@ class World:
         for name, one in self.fleet.gateways.items():
             if not one.up:
                 continue
+            me = one.identity.id
             for app_id, origin, node in self.listed(name):
-                assert self.owners.setdefault((name, app_id), node) == node, f"{app_id} moved at {name}"
-                slot = (name, origin, node)
+                assert self.owners.setdefault((me, app_id), node) == node, f"{app_id} moved at {name}"
+                slot = (me, origin, node)
                 assert self.ids.setdefault(slot, app_id) == app_id, f"{node} got another id at {name}"
             for section in one.tree.sections:
-                assert self.ages.get((name, section.id), ("", 0)) <= section.age, f"{name} went back in time"
-                self.ages[name, section.id] = section.age
-        for (name, app_id), node in self.owners.items():
-            if self.fleet.gateways[name].up:
-                self.check_forward(name, app_id, node)
+                assert self.ages.get((me, section.id), ("", 0)) <= section.age, f"{name} went back in time"
+                self.ages[me, section.id] = section.age
+        present = {one.identity.id: name for name, one in self.fleet.gateways.items() if one.up}
+        for (me, app_id), node in self.owners.items():
+            if me in present:
+                self.check_forward(present[me], app_id, node)
         for name in self.fleet.reachable_names():
             asked, named = self.faults(name)
             tree = self.fleet[name]
@@ -134,7 +149,8 @@ class World:
             if origins is not None and not tree.is_owned_by(found, origins):
                 return
             if isinstance(found, Local):
-                assert (self.graph_of[f"id-{name}"].name, found.entity.fqn) == node, f"{via} reached another's {app_id}"
+                reached = self.node(self.id_of(name), found.entity.fqn)
+                assert reached == node, f"{via} reached another's {app_id}"
                 return
             assert isinstance(found, Remote)
             if name in via or not self.fleet.answers(name, found.peer):
@@ -149,7 +165,7 @@ class World:
         return asked, self._ask(name, None, (), asked)
 
     def _ask(self, name: str, origins: frozenset[str] | None, via: tuple[str, ...], asked: dict[str, int]) -> set[str]:
-        own, tree = f"id-{name}", self.fleet[name]
+        own, tree = self.id_of(name), self.fleet[name]
         if origins is None or own in origins:
             asked[own] = asked.get(own, 0) + 1
         if own in via:
@@ -177,7 +193,7 @@ class World:
             for function in one.tree.functions.values():
                 assert all(host in one.tree.apps for host in function.hosts)
             asked, named = self.faults(name)
-            assert asked == {f"id-{other}": 1 for other in reach}
+            assert asked == {self.id_of(other): 1 for other in reach}
             if len(reach) == len(self.fleet.gateways) and not any(other.cut for other in self.fleet.gateways.values()):
                 assert not named
             for app_id, _, node in self.listed(name):
@@ -188,7 +204,7 @@ class World:
         for _ in range(MAX_HOPS + 1):
             found = self.fleet[name].resolve(Kind.APP, app_id)
             if isinstance(found, Local):
-                return (self.graph_of[f"id-{name}"].name, found.entity.fqn) == node
+                return self.node(self.id_of(name), found.entity.fqn) == node
             assert isinstance(found, Remote)
             name, app_id = found.peer, found.remote_id
         return False
@@ -238,7 +254,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 EVENT = st.tuples(
-    st.sampled_from(["kill", "back", "restart", "nodes", "cut", "restore", "nothing"]),
+    st.sampled_from(["kill", "back", "restart", "replaced", "nodes", "cut", "restore", "nothing"]),
     st.integers(0, 7),
     st.integers(0, 7),
     st.sets(st.sampled_from(FQNS), max_size=3),
@@ -261,9 +277,13 @@ def happen(world: World, what: str, first: int, second: int, fqns: set[str]) -> 
     elif what == "restart":
         one.up = True
         one.begin_anew()
-        world.graph_of[one.identity.id].become(fqns)
+        world.graph(one.identity.id).become(fqns)
     elif what == "nodes":
-        world.graph_of[one.identity.id].become(fqns)
+        world.graph(one.identity.id).become(fqns)
+    elif what == "replaced" and not world.graph(one.identity.id).is_shared:
+        one.up = True
+        one.be_replaced()
+        world.graph(one.identity.id).become(fqns)
     elif what == "cut":
         one.cut.add(names[second % len(names)])
     elif what == "restore":
