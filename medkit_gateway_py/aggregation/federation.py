@@ -299,6 +299,8 @@ class Federation:
         Gateways that are reached now, over it or another peer, keep theirs: what is listed must not change its id.
         """
         async with self._lock:
+            # A peer that was removed a moment ago is no way any more.
+            await self._merge()
             present = {section.id for section in self.tree.sections}
             origins = self._memory.forget_peer(name, present)
             forgotten = 0

@@ -50,6 +50,7 @@ class _Looking:
     claims: dict[str, list[Chosen]] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
     conflicts: dict[str, set[str]] = field(default_factory=dict)
+    doubles: dict[str, set[str]] = field(default_factory=dict)
     again: list[float] = field(default_factory=list)
 
 
@@ -63,6 +64,7 @@ class OriginMemory:
         self._set_back_since: dict[str, float] = {}
         self._pins: dict[str, str] = {}
         self._contradicted_since: dict[tuple[str, str], float] = {}
+        self._doubled_since: dict[tuple[str, str], float] = {}
         self._ways: dict[str, Way] = {one.origin: Way(one.via, one.peer_label) for one in given if one.via}
         self._direct: dict[str, str] = {one.via: one.origin for one in given if one.via and not one.origin_name}
         self._retained: dict[str, Chosen] = {}
@@ -105,9 +107,12 @@ class OriginMemory:
             for view in views
         ]
         self._contradicted_since = {key: at for key, at in self._contradicted_since.items() if key in look.refused}
+        heard = {(one.peer, origin) for origin, claims in look.claims.items() for one in claims}
+        self._doubled_since = {key: at for key, at in self._doubled_since.items() if key in heard}
         admitted = self._hold_unscanned(kept, local, look)
-        warnings = tuple(_conflict(origin, peers) for origin, peers in sorted(look.conflicts.items()))
-        return Admitted(admitted, warnings, max(0.05, min(look.again) - now) if look.again else None)
+        warnings = [_conflict(origin, peers) for origin, peers in sorted(look.conflicts.items())]
+        warnings += [_double(origin, peers) for origin, peers in sorted(look.doubles.items())]
+        return Admitted(admitted, tuple(warnings), max(0.05, min(look.again) - now) if look.again else None)
 
     def merged(self, chosen: Sequence[Chosen]) -> None:
         """Note over which ways the origins were reached in this merge."""
@@ -172,9 +177,23 @@ class OriginMemory:
         self._set_back_since.pop(origin, None)
         self._ages.pop(origin, None)
         self._ages[origin] = newest
+        self._judge_boots(look, origin, claims, newest[0])
         for one in claims:
             if len(one.section.path) == 1 and one.peer in look.static and origin not in self._pins:
                 self._pins[origin] = one.peer
+
+    def _judge_boots(self, look: _Looking, origin: str, claims: list[Chosen], boot: str) -> None:
+        """Two boots of one gateway that stay are two gateways of one disk image, behind peers of ours (§2)."""
+        for one in claims:
+            slot = (one.peer, origin)
+            if one.section.boot_id == boot:
+                self._doubled_since.pop(slot, None)
+                continue
+            since = self._doubled_since.setdefault(slot, look.now)
+            if look.now - since >= CONTRADICTION_S:
+                look.doubles.setdefault(origin, set()).update(other.peer for other in claims)
+            else:
+                look.again.append(since + CONTRADICTION_S)
 
     def _judge_others(self, look: _Looking, origin: str, own_word: Chosen, others: list[Chosen]) -> None:
         for one in others:
@@ -261,5 +280,16 @@ def _conflict(origin: str, peers: set[str]) -> Warn:
         "origin_conflict",
         f"{who} says about the gateway {origin} what contradicts the configured peer that is this gateway; it is not"
         " believed.",
+        peer_names=tuple(sorted(peers)),
+    )
+
+
+def _double(origin: str, peers: set[str]) -> Warn:
+    who = ", ".join(f"'{peer}'" for peer in sorted(peers))
+    return Warn(
+        "duplicate_instance_id",
+        f"Behind {who} there are different gateways with one instance id ({origin}), as copies of one disk image are;"
+        " only the one that was started last is shown. Give one of them another aggregation.instance_id, or remove its"
+        " state directory.",
         peer_names=tuple(sorted(peers)),
     )

@@ -65,6 +65,13 @@ async def of_everyone(context: GatewayContext, request: Request, path: str) -> G
     return _gathered(info, local, await gather_everyone(context.federation, info, path))
 
 
+def refuse_partial(request: Request, **missing: Any) -> None:
+    """Raise ServiceUnavailable when the client wants no answer in which the nodes or gateways of `missing` are."""
+    if any(missing.values()) and RequestInfo.from_scope(request.scope).wants_partial_fail:
+        found = {name: value or None for name, value in missing.items()}
+        raise ServiceUnavailable("The answer would be partial: not every node answered", **found)
+
+
 def _gathered(info: RequestInfo, local: bool, found: FanOut) -> Gathered:
     medkit = envelope(found)
     if found.failed and info.wants_partial_fail:

@@ -16,7 +16,10 @@ ROWS: tuple[Row, ...] = (
         "Server",
         Row("GET", "/health", "getHealth", "Whether the gateway works", "HealthStatus", serve="health"),
         Row("GET", "", "getRoot", "What the gateway offers", "RootOverview", serve="root"),
-        Row("GET", "/version-info", "getVersionInfo", "Versions of the API", "VersionInfo", serve="versionInfo"),
+        Row(
+            "GET", "/version-info", "getVersionInfo", "Versions of the API", "VersionInfo", serve="versionInfo",
+            query=("partial",),
+        ),
     ),
     *collections(),
     # Before ids: `/apps/docs` and `/apps/x/data/docs` are descriptions (API.md §1.1).

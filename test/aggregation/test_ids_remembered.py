@@ -10,6 +10,7 @@ import pytest
 
 from medkit_gateway_py import state as state_module
 from medkit_gateway_py.aggregation import federation as federation_module
+from medkit_gateway_py.aggregation.peer_discovery import REMOVED, PeerEvent
 from medkit_gateway_py.aggregation.routing import Away, Remote
 from medkit_gateway_py.entities.ids import GivenId
 from medkit_gateway_py.entities.model import Kind
@@ -77,6 +78,12 @@ async def test_ids_of_a_peer_that_is_away_stay_until_it_is_forgotten() -> None:
             # The id is free again: another robot may have it now.
             await c.serve_tree(tree_of(["arm", "nav"]))
             await async_eventually(lambda: isinstance(a.federation.tree.resolve(Kind.APP, "nav"), Remote), within=5)
+            # A peer that was removed a moment ago is here no more.
+            peer = a.federation.peer("c")
+            assert peer is not None
+            a.federation.change(PeerEvent(REMOVED, peer.spec))
+            assert await a.federation.forget("c") == 2
+            assert remembered(a) == set()
             await b.start(b.port)
 
 

@@ -98,6 +98,8 @@ def test_a_list_without_one_of_its_nodes_is_partial() -> None:
     robot.nodes.errors[CAMERA] = NodeFailed("nonsense")
     medkit = robot.get("/components/host/configurations").json()["x-medkit"]
     assert (medkit["partial"], medkit["failed_nodes"]) == (True, [CAMERA])
+    refused = robot.get("/components/host/configurations?partial=fail")
+    assert (refused.status_code, refused.json()["parameters"]) == (503, {"failed_nodes": [CAMERA]})
 
 
 def test_a_list_without_any_node_is_the_worst_of_their_errors() -> None:

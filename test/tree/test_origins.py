@@ -155,6 +155,16 @@ def test_before_our_first_scan_no_node_with_a_graph_is_taken_from_a_peer() -> No
     assert one.memory.admit(views, "own", NO_TREE, (), 8, 2).views[0].sections[0].tree.apps
 
 
+def test_two_boots_of_one_gateway_behind_peers_are_told_of_when_they_stay() -> None:
+    one = Listener("m", "n")
+    assert one.hears(0, m=claim("m-d", 5), n=claim("n-d", 7)) == [("m", "d", 5), ("n", "d", 7)]
+    assert one.warnings == []
+    one.hears(CONTRADICTION_S, m=claim("m-d", 5), n=claim("n-d", 7))
+    assert one.warnings == [("duplicate_instance_id", ("m", "n"))]
+    one.hears(CONTRADICTION_S + 1, m=claim("m-d", 7), n=claim("n-d", 7))
+    assert one.warnings == []
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(origins, "MAX_REMEMBERED", 10)
     one = Listener("m")

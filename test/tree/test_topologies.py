@@ -254,7 +254,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 EVENT = st.tuples(
-    st.sampled_from(["kill", "back", "restart", "replaced", "nodes", "cut", "restore", "nothing"]),
+    st.sampled_from(["kill", "back", "thaw", "restart", "replaced", "nodes", "cut", "restore", "nothing"]),
     st.integers(0, 7),
     st.integers(0, 7),
     st.sets(st.sampled_from(FQNS), max_size=3),
@@ -274,6 +274,9 @@ def happen(world: World, what: str, first: int, second: int, fqns: set[str]) -> 
     elif what == "back" and not one.up:
         one.up = True
         one.begin_anew()
+    elif what == "thaw":
+        # It was frozen, not killed: for a moment it tells what it knew then.
+        one.up = True
     elif what == "restart":
         one.up = True
         one.begin_anew()

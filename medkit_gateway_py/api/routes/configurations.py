@@ -88,6 +88,7 @@ def list_configurations(rooms: Rooms, row: Row) -> Handler:
             (found.unavailable if is_unavailable(error) else found.failed).append(fqn)
         for peer, body in gathered.bodies:
             found.add_peer(tree, members, peer, body)
+        gathering.refuse_partial(request, unavailable_nodes=found.unavailable, failed_nodes=found.failed)
         medkit: dict[str, Any] = {
             "entity_id": members.entity_id,
             "source": "runtime",
