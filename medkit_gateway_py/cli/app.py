@@ -20,8 +20,9 @@ import typer
 
 from .. import __version__
 from .doctor import PROBLEM, as_json, examine, shell_sight
-from .export import manifest_of, to_yaml
 from .gateway import FINDINGS, USAGE, Address, CommandFailed, Gateway
+from .manifests import manifest
+from .options import COLLECTIONS, DEFAULT_URL, AsJson, CaFile, Timeout, Token, Url
 from .output import Output, clean, medkit_of, partial_note
 
 app = typer.Typer(
@@ -33,19 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-manifest = typer.Typer(help="Check and write manifests.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(manifest, name="manifest")
-
-Url = Annotated[str, typer.Option("--url", "-u", envvar="MEDKIT_URL", help="The gateway to ask.")]
-Token = Annotated[
-    str, typer.Option(envvar="MEDKIT_TOKEN", help="Access token; better in the environment than in a history.")
-]
-CaFile = Annotated[str, typer.Option(envvar="MEDKIT_CA_FILE", help="PEM file of the CA that signed its certificate.")]
-Timeout = Annotated[float, typer.Option(min=0.1, max=600.0, help="Seconds to wait for an answer.")]
-AsJson = Annotated[bool | None, typer.Option("--json/--text", help="Instead of deciding by the terminal.")]
-
-DEFAULT_URL = "http://127.0.0.1:8080"
-COLLECTIONS = ("areas", "components", "apps", "functions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -265,33 +254,6 @@ def doctor(
         output.table("", ("", "what", "found"), rows, "Nothing to say.")
     if any(one.level == PROBLEM for one in found):
         raise typer.Exit(FINDINGS)
-
-
-@manifest.command("export")
-def manifest_export(
-    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; must not exist yet.")] = None,
-    url: Url = DEFAULT_URL, token: Token = "", ca_file: CaFile = "", timeout: Timeout = 10.0,
-) -> None:  # fmt: skip
-    """Write a manifest of what the gateway lists now, as YAML."""
-    with Gateway(Address(url, token, ca_file, timeout)) as gateway:
-        functions = gateway.items("/functions")
-        hosts = {
-            str(item["id"]): [str(app["id"]) for app in gateway.items(f"/functions/{item['id']}/hosts")]
-            for item in functions
-        }
-        details = {
-            name: [gateway.get(f"/{name}/{item['id']}") for item in gateway.items(f"/{name}")]
-            for name in ("areas", "components", "apps")
-        }
-    text = to_yaml(manifest_of(details["areas"], details["components"], details["apps"], functions, hosts))
-    if file is None:
-        print(text, end="")
-        return
-    try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(text)
-    except OSError as error:
-        raise CommandFailed(f"{file} cannot be written: {error.strerror or error}", USAGE) from None
 
 
 if __name__ == "__main__":

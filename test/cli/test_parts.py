@@ -185,3 +185,23 @@ def test_every_command_of_the_page_exists(capsys: pytest.CaptureFixture[str]) ->
         options = set(re.findall(r" (--[a-z-]+)", "\n".join(line for line in block.splitlines() if names[0] in line)))
         help_text = capsys.readouterr().out
         assert [one for one in options if one not in help_text] == [], names
+
+
+def test_a_manifest_is_judged_with_line_and_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text('manifest_version: "1.0"\napps:\n  - id: lidar\n')
+    bad.write_text('manifest_version: "1.0"\napps:\n  - id: lidar\n  - id: lidar\n')
+    assert cli.main(["manifest", "check", str(good), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entities"]["apps"] == 1
+    assert cli.main(["manifest", "check", str(bad), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["usable"], found["findings"][0]["line"]) == (False, 4)
+    assert cli.main(["manifest", "check", str(bad), "--text"]) == 1
+    assert "would not use" in capsys.readouterr().out
+    assert cli.main(["manifest", "check", str(tmp_path / "none.yaml")]) == 1
+
+
+@pytest.mark.parametrize("name", ["demo_nodes_manifest", "flat_robot_manifest", "multi_robot_cell", "turtlebot3_like"])
+def test_the_manifests_of_the_package_are_good(name: str) -> None:
+    file = Path(__file__).resolve().parents[2] / "config" / "examples" / f"{name}.yaml"
+    assert cli.main(["manifest", "check", str(file)]) == 0

@@ -121,6 +121,8 @@ def test_a_manifest_of_what_runs_is_written_once(found: tuple[Fleet, Gateway, Ga
     )
     done = medkit("manifest", "export", "--url", found[1].url, "-o", str(target))
     assert (done.returncode, "exists" in done.stderr) == (2, True)
+    done = medkit("manifest", "check", str(target))
+    assert (done.returncode, json.loads(done.stdout)["findings"]) == (0, []), done.stdout
 
 
 def test_peers_and_faults_tell_a_script_by_their_exit_codes(found: tuple[Fleet, Gateway, Gateway]) -> None:
