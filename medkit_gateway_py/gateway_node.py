@@ -1,6 +1,7 @@
 """`gateway_node`: the order in which a gateway starts and stops, nothing else.
 
-    gateway_node [--check | --print-config | --version] --ros-args --params-file X -r __node:=gateway_a
+    gateway_node [--check | --print-config | --issue-token CLIENT | --version]
+                 --ros-args --params-file X -r __node:=gateway_a
 
 Threads (ARCHITECTURE.md): main waits for signals; `ros` runs the executor; `graph` watches the ROS graph; `http` runs
 the asyncio loop with uvicorn and the peers. Stopping is the reverse of starting and bounded in time.
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
 
+    if own.issue_token is not None:
+        return _issue_token(own, ros_arguments)
     if own.check or own.print_config:
         return _report(own, ros_arguments)
     # Imported only now: these take a second, and a signal that comes meanwhile must end in a clean stop too.
@@ -70,8 +73,13 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters")
     parser.add_argument("--print-config", action="store_true", help="print the parameters that would be used")
+    parser.add_argument("--issue-token", metavar="CLIENT", help="print an access token of a client of auth.clients")
+    parser.add_argument("--days", type=int, default=30, help="how long it is good: 1 to 3650 (30)")
     parser.add_argument("--version", action="version", version=f"medkit_gateway_py {__version__}")
-    return parser.parse_args(arguments[:split]), arguments[split:]
+    own = parser.parse_args(arguments[:split])
+    if not 1 <= own.days <= 3650:
+        parser.error(f"--days must be 1 to 3650, but is {own.days}")
+    return own, arguments[split:]
 
 
 def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
@@ -169,6 +177,21 @@ def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     if own.print_config:
         print(print_config(checked.effective, given.sources))
     return exit_code if own.check else 0
+
+
+def _issue_token(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
+    """`--issue-token`: what a program that cannot log in itself needs, as another gateway; signed without a start."""
+    from .parameters import check
+    from .parameters.files import ParameterFileError, node_fqn, read_overrides
+    from .security.startup import issue_token
+
+    try:
+        given = read_overrides(ros_arguments, node_fqn(ros_arguments, NODE_NAME))
+        print(issue_token(check(given.values).config, own.issue_token, own.days))
+    except (ParameterFileError, ValueError) as problem:
+        print(f"gateway_node: {problem}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _finish(bridge: RosBridge, exit_code: int) -> None:

@@ -26,6 +26,7 @@ from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
 from .api.plugin_routes import PluginRoutes, usable
+from .api.protocol import BoundedProtocol
 from .api.sse import Streams
 from .discovery.local import LocalDiscovery, layer_options
 from .discovery.provider import ProviderContext, StartRefused
@@ -235,6 +236,7 @@ class HttpThread:
         config = uvicorn.Config(
             create_app(context, plugins),
             loop="none",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..database import Corrupt, StateError, open_database
+from .refusals import RevocationError
 
 FILE = "auth.db"
 SCHEMA_VERSION = 1
@@ -26,10 +27,6 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS revoked (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """
-
-
-class RevocationError(Exception):
-    """The revocation is not on disk, and holds until this gateway ends at most. The text says why."""
 
 
 class Revocations:

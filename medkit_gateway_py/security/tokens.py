@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 
 from .principal import ROLES
+from .refusals import TokenRefused
 
 ACCESS = "access"
 REFRESH = "refresh"
@@ -26,10 +27,6 @@ MAX_TOKEN_LENGTH = 8192
 MAX_PERMISSIONS = 32
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
-
-
-class TokenRefused(Exception):
-    """A token that is not accepted; the text says why, in words for its client."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medkit_gateway_py.security.revocations import FILE, PRUNE_AFTER_S, RevocationError, Revocations
-from medkit_gateway_py.security.tokens import TokenRefused
+from medkit_gateway_py.security.refusals import RevocationError, TokenRefused
+from medkit_gateway_py.security.revocations import FILE, PRUNE_AFTER_S, Revocations
 from support.auth import authority, token
 
 

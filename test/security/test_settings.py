@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medkit_gateway_py.parameters import Finding, check
-from medkit_gateway_py.security.authority import AuthSettings
+from medkit_gateway_py.security.authority import Authority, AuthSettings
 from medkit_gateway_py.security.clients import ClientError, Clients, parse_client
+from medkit_gateway_py.security.revocations import Revocations
 from medkit_gateway_py.security.settings import CLIENTS_VARIABLE, SECRET_VARIABLE, read_auth
+from medkit_gateway_py.security.startup import issue_token
 
 SECRET = "Sesame-sesame-sesame-sesame-sesame"
 CLIENT = "ground:open-sesame-please:operator"
@@ -207,3 +210,30 @@ def test_keys_for_rs256_are_checked_before_the_start(tmp_path: Path) -> None:
 def test_a_private_key_is_no_secret_for_hs256(tmp_path: Path) -> None:
     path = secret_file(tmp_path, pem(rsa.generate_private_key(65537, 2048)))
     assert "is a key for RS256" in refusal(jwt_secret_file=path)
+
+
+# --- tokens without a login --------------------------------------------------------------------------------------
+
+
+def test_a_token_is_issued_for_a_client_and_is_good_where_it_was_issued() -> None:
+    config = check({"auth.enabled": True, "auth.jwt_secret": SECRET, "auth.clients": [f"{CLIENT}+peer"]}).config
+    settings, _ = read_auth(config, {})
+    assert settings is not None
+    token = issue_token(config, "ground", 30, {})
+    found = Authority(settings, Revocations(None, "", 0, {}, time.time, 1)).principal(token)
+    assert (found.client_id, found.role, found.is_peer) == ("ground", "operator", True)
+
+
+@pytest.mark.parametrize(
+    ("auth", "client", "reason"),
+    [
+        ({"enabled": False}, "ground", "auth.enabled is false"),
+        ({"jwt_secret": "short"}, "ground", "shorter than 32"),
+        ({}, "nobody", "no such client: nobody"),
+    ],
+)
+def test_no_token_is_issued_without_a_good_configuration(auth: dict[str, Any], client: str, reason: str) -> None:
+    given = {"enabled": True, "jwt_secret": SECRET, "clients": [CLIENT], **auth}
+    config = check({f"auth.{name}": value for name, value in given.items()}).config
+    with pytest.raises(ValueError, match=reason):
+        issue_token(config, client, 30, {})

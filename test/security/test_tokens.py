@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medkit_gateway_py.security.authority import Authority, Refused
-from medkit_gateway_py.security.tokens import CLOCK_LEEWAY_S, TokenRefused
+from medkit_gateway_py.security.authority import Authority
+from medkit_gateway_py.security.refusals import Refused, TokenRefused
+from medkit_gateway_py.security.tokens import CLOCK_LEEWAY_S
 from support.auth import SECRET, authority, claims_of, forged, token
 
 ONE = authority()

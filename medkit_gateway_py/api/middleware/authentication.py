@@ -8,15 +8,19 @@ again.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...security.authority import Authority, TokenRefused
 from ...security.principal import Principal, set_principal
+from ...security.refusals import TokenRefused
 from ...security.roles import allowed
 from ..answers import json_answer
 from ..context import PREFIX
+
+if TYPE_CHECKING:
+    from ...security.authority import Authority
 
 CHALLENGE = 'Bearer realm="ros2_medkit_gateway", error="invalid_token"'
 _SCHEMES = (b"Bearer ", b"bearer ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import anyio
@@ -12,11 +12,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...security.authority import Authority, Grant, Refused, RevocationError
+from ...security.refusals import Refused, RevocationError
 from ..answers import JSON, json_answer
 from ..middleware.rate_limit import too_many
 from ..route_rows import Row
 from .handlers import Factory, Handler, Rooms
+
+if TYPE_CHECKING:
+    from ...security.authority import Authority, Grant
 
 FORM = "application/x-www-form-urlencoded"
 # A token and a few words; whoever asks for a token is a stranger still.
@@ -26,7 +29,7 @@ _STATUS = {"invalid_client": 401, "invalid_grant": 401}
 
 _log = logging.getLogger(__name__)
 
-Serve = Callable[[Request, Authority], Awaitable[Response]]
+Serve = Callable[[Request, "Authority"], Awaitable[Response]]
 
 
 class _BadRequest(Exception):
@@ -47,8 +50,9 @@ async def authorize(request: Request, authority: Authority) -> Response:
     try:
         return _granted(authority.authorize(client_id, secret, address))
     except Refused as refused:
-        # Not the id: who mistypes puts the secret there.
-        _log.warning("Refused to authorize a client at %s: %s", address, refused.description)
+        # Not the id: who mistypes puts the secret there. Nor those that come too often: they would fill the log.
+        if not refused.retry_after:
+            _log.warning("Refused to authorize a client at %s: %s", address, refused.description)
         raise
 
 
