@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from medkit_gateway_py.discovery import manifest_files
-from medkit_gateway_py.discovery.manifest_files import ManifestFiles, PathProblem, resolve
+from medkit_gateway_py.discovery.manifest_files import ManifestFiles, PathProblem, manifest_findings, resolve
 from medkit_gateway_py.entities.manifest import ADVICE, Finding
+from medkit_gateway_py.parameters import check
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = 'manifest_version: "1.0"\napps: [{id: a}]\n'
@@ -144,6 +145,25 @@ def test_an_unknown_package_is_named() -> None:
     assert (
         "no_such_package_here" in only(ManifestFiles("package://no_such_package_here/m.yaml").load().rejecting).message
     )
+
+
+@pytest.mark.parametrize(("mode", "refused"), [("hybrid", False), ("manifest_only", True)])
+def test_a_check_before_the_start_tells_what_is_wrong(folder: Path, mode: str, refused: bool) -> None:
+    config = check({"discovery.mode": mode, "discovery.manifest_path": str(folder / "robot.yaml")}).config
+    assert manifest_findings(config) == []
+    (folder / "robot.yaml").write_text(GOOD.replace("apps", "colour: red\napps"))
+    assert [(one.level, one.fatal) for one in manifest_findings(config)] == [("INFO", False)]
+    (folder / "robot.yaml").write_text(GOOD.replace("1.0", "2"))
+    (finding,) = manifest_findings(config)
+    assert (finding.level, finding.fatal) == ("ERROR", refused)
+    assert finding.message.startswith(f"manifest: {folder}/robot.yaml:1: manifest_version: ")
+
+
+def test_a_check_reads_no_manifest_that_is_not_used(folder: Path) -> None:
+    paths = {"discovery.manifest_path": "/nowhere"}
+    assert manifest_findings(check(paths).config) == []
+    off = {"discovery.mode": "hybrid", "discovery.manifest.enabled": False}
+    assert manifest_findings(check({**paths, **off}).config) == []
 
 
 def test_other_paths_are_taken_as_they_are() -> None:

@@ -30,7 +30,7 @@ def discovery_health(built: Built) -> dict[str, Any]:
         "enriched_count": report.enriched,
         "conflict_count": len(report.conflicts),
         "conflicts": [asdict(conflict) for conflict in report.conflicts[:MAX_SHOWN]],
-        "id_collisions": report.id_collisions,
+        "id_collisions": len(report.id_collisions),
         "filtered_by_gap_fill": report.filtered_by_gap_fill,
     }
     found["linking"] = {
@@ -61,6 +61,7 @@ class LinkingLog:
     def __init__(self) -> None:
         self._orphans: frozenset[str] = frozenset()
         self._conflicts: frozenset[str] = frozenset()
+        self._collisions: frozenset[str] = frozenset()
 
     def tell(self, built: Built) -> None:
         """Compare with what was told, and log the rest."""
@@ -72,6 +73,10 @@ class LinkingLog:
         for text in report.binding_conflicts:
             if text not in self._conflicts:
                 _log.warning("%s", text)
+        doubled = [app_id for app_id in report.id_collisions if app_id not in self._collisions]
+        if doubled:
+            _log.warning("apps have ids that the manifest gives to entities of other kinds: %s", _named(doubled))
+        self._collisions = frozenset(report.id_collisions)
         self._orphans, self._conflicts = frozenset(report.orphans), frozenset(report.binding_conflicts)
 
 

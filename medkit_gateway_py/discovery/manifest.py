@@ -13,9 +13,9 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 
-from ..entities.layers import MANIFEST_ONLY, RUNTIME_ONLY
+from ..entities.layers import MANIFEST_ONLY
 from ..entities.manifest import ADVICE, Finding, Loaded, Manifest
-from .manifest_files import ManifestFiles, Signature
+from .manifest_files import ManifestFiles, Signature, files_of
 from .provider import Contribution, ProviderContext, StartRefused
 
 # How often the files are looked at: a few `stat` calls in a worker thread. A change is taken once two looks agree, so
@@ -41,17 +41,7 @@ class ManifestProvider:
     def __init__(self, context: ProviderContext) -> None:
         discovery = context.config.discovery
         self._mode = discovery.mode
-        is_used = self._mode == MANIFEST_ONLY or (self._mode != RUNTIME_ONLY and discovery.manifest.enabled)
-        self._files = (
-            ManifestFiles(
-                discovery.manifest_path,
-                discovery.manifest.fragments_dir,
-                discovery.inventory.csv_path,
-                discovery.manifest_strict_validation,
-            )
-            if is_used
-            else None
-        )
+        self._files = files_of(context.config)
         self._watches = bool(discovery.manifest.watch)
         self._manifest: Manifest | None = None
         self._problem = ""

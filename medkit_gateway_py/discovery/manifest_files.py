@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..entities.inventory import MAX_BYTES as MAX_INVENTORY_BYTES
-from ..entities.manifest import ADVICE, ERROR, Finding, Loaded, Source
+from ..entities.layers import HYBRID, MANIFEST_ONLY, RUNTIME_ONLY
+from ..entities.manifest import ADVICE, ERROR, WARNING, Finding, Loaded, Source
 from ..entities.manifest_rules import load_manifest
 from ..entities.manifest_yaml import MAX_BYTES
+from ..parameters import Finding as ParameterFinding
 
 MAX_FRAGMENT_BYTES = 1024 * 1024
 MAX_FRAGMENTS = 1000  # a directory that is none of fragments must not be read whole
@@ -119,6 +122,33 @@ class ManifestFiles:
                 yield Source(str(path), read_text(path, MAX_FRAGMENT_BYTES))
             except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
                 found.append(_finding("M001", ERROR, str(path), _reason(error)))
+
+
+def files_of(config: Any) -> ManifestFiles | None:
+    """The files that the parameters under `discovery` name; None when the mode uses none."""
+    discovery = config.discovery
+    if discovery.mode == RUNTIME_ONLY or (discovery.mode == HYBRID and not discovery.manifest.enabled):
+        return None
+    return ManifestFiles(
+        discovery.manifest_path,
+        discovery.manifest.fragments_dir,
+        discovery.inventory.csv_path,
+        discovery.manifest_strict_validation,
+    )
+
+
+def manifest_findings(config: Any) -> list[ParameterFinding]:
+    """What there is to say of the manifest before the gateway is started; reads it."""
+    files = files_of(config)
+    if files is None:
+        return []
+    loaded = files.load()
+    name, is_refused = "discovery.manifest_path", loaded.manifest is None and config.discovery.mode == MANIFEST_ONLY
+    if loaded.manifest is None:
+        texts = [f"manifest: {one}" for one in loaded.rejecting]
+        return [ParameterFinding("ERROR", name, "", text, is_refused) for text in texts]
+    levels = {WARNING: "WARN", ADVICE: "INFO"}
+    return [ParameterFinding(levels[one.level], name, "", f"manifest: {one}") for one in loaded.findings]
 
 
 def resolve(text: str, share_of: Callable[[str], str] | None = None) -> Path:

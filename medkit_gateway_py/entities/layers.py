@@ -44,7 +44,7 @@ class LayerReport:
     layers: tuple[str, ...] = ()
     enriched: int = 0
     conflicts: tuple[Conflict, ...] = ()
-    id_collisions: int = 0
+    id_collisions: tuple[str, ...] = ()
     filtered_by_gap_fill: int = 0
     linked: int = 0
     policy: str = "warn"
@@ -145,7 +145,7 @@ def _hybrid(
         ),
         enriched=merger.enriched,
         conflicts=tuple(merger.conflicts),
-        id_collisions=sum(ids[fqn] in others for fqn in kept_fqns),
+        id_collisions=tuple(sorted({ids[fqn] for fqn in kept_fqns} & others)),
         filtered_by_gap_fill=len(left) - len(passing),
         linked=len(linked.nodes),
         policy=manifest.config.unmanifested_nodes,

@@ -179,8 +179,8 @@ class Fields:
 
 
 def _flag(value: Value) -> bool | None:
-    """A boolean as YAML 1.1 spells them; quoted ones are texts."""
-    text = (value.text or "").lower() if value.plain else ""
+    """A boolean as YAML 1.1 spells them, in quotes or not."""
+    text = (value.text or "").lower()
     return True if text in _TRUE else False if text in _FALSE else None
 
 

@@ -66,7 +66,8 @@ def _document(draft: Draft, source: Source) -> Fields | None:
         draft.findings.append(where.finding("M001", ERROR, error.problem.message))
         return None
     for problem in problems:
-        draft.findings.append(Place(source.file, problem.line, "").finding("M002", ERROR, problem.message))
+        where = Place(source.file, problem.line, problem.path)
+        draft.findings.append(where.finding("M002", ERROR, problem.message))
     if value is None or value.members is None:
         what = "nothing" if value is None else value.what
         draft.findings.append(place.finding("M003", ERROR, f"a manifest is a mapping; here is {what}"))

@@ -6,8 +6,8 @@ text: `name: 42` is a name. What the values mean is `manifest_reader.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -22,10 +22,11 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong at a line, counted from 1."""
+    """Something wrong at a line, counted from 1, and inside the mapping at `path`."""
 
     line: int
     message: str
+    path: str = ""
 
 
 class YamlProblem(Exception):
@@ -38,7 +39,10 @@ class YamlProblem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A scalar (`text`), a list (`items`) or a mapping (`members`, with the line of each key in `lines`)."""
+    """A scalar (`text`), a list (`items`) or a mapping (`members`).
+
+    Of a mapping, `lines` has the line of each key, and `doubled` the keys that stand twice.
+    """
 
     line: int
     text: str | None = None
@@ -46,6 +50,7 @@ class Value:
     items: tuple[Value, ...] | None = None
     members: Mapping[str, Value] | None = None
     lines: Mapping[str, int] = field(default_factory=dict)
+    doubled: tuple[Problem, ...] = ()
     size: int = 1
     depth: int = 1
 
@@ -79,7 +84,25 @@ def read_yaml(text: str) -> tuple[Value | None, list[Problem]]:
         raise YamlProblem(mark.line + 1 if mark else 1, f"not valid YAML: {' '.join(str(said).split())}") from error
     except (ValueError, OverflowError) as error:  # characters that are none, in the parser's own words
         raise YamlProblem(1, f"not valid YAML: {error}") from error
-    return builder.root, builder.problems
+    if not builder.has_doubled or builder.root is None:
+        return builder.root, []
+    return builder.root, list(_doubled(builder.root))
+
+
+def _doubled(root: Value) -> Iterator[Problem]:
+    """The keys that stand twice, with the paths to their mappings; each mapping once, however often it is used."""
+    seen: set[int] = set()
+    waiting = [("", root)]
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield from (replace(problem, path=path) for problem in value.doubled)
+        for name, inner in (value.members or {}).items():
+            waiting.append((f"{path}.{name}" if path else name, inner))
+        for index, inner in enumerate(value.items or ()):
+            waiting.append((f"{path}[{index}]", inner))
 
 
 class _Open:
@@ -89,7 +112,7 @@ class _Open:
         self.line, self.anchor, self.is_mapping = line, anchor, is_mapping
         self.values: list[Value] = []
 
-    def close(self, problems: list[Problem]) -> Value:
+    def close(self) -> Value:
         size = 1 + sum(value.size for value in self.values)
         depth = 1 + max((value.depth for value in self.values), default=0)
         if not self.is_mapping:
@@ -97,6 +120,7 @@ class _Open:
         members: dict[str, Value] = {}
         lines: dict[str, int] = {}
         merged: list[Value] = []
+        doubled: list[Problem] = []
         pairs: Iterable[tuple[Value, Value]] = zip(self.values[::2], self.values[1::2], strict=True)
         for key, value in pairs:
             if key.text is None:
@@ -104,13 +128,13 @@ class _Open:
             if key.text == "<<" and key.plain:
                 merged.append(value)
             elif key.text in members:
-                problems.append(Problem(key.line, f"{_short(key.text)} stands twice, first in line {lines[key.text]}"))
+                doubled.append(Problem(key.line, f"{_short(key.text)} stands twice, first in line {lines[key.text]}"))
             else:
                 members[key.text] = value
                 lines[key.text] = key.line
         for value in merged:
             _merge(value, members, lines)
-        return Value(self.line, members=members, lines=lines, size=size, depth=depth)
+        return Value(self.line, members=members, lines=lines, doubled=tuple(doubled), size=size, depth=depth)
 
 
 def _merge(value: Value, members: dict[str, Value], lines: dict[str, int]) -> None:
@@ -128,7 +152,7 @@ def _merge(value: Value, members: dict[str, Value], lines: dict[str, int]) -> No
 class _Builder:
     def __init__(self) -> None:
         self.root: Value | None = None
-        self.problems: list[Problem] = []
+        self.has_doubled = False
         self._open: list[_Open] = []
         self._anchors: dict[str, Value] = {}
         self._count = 0
@@ -142,7 +166,9 @@ class _Builder:
                 raise YamlProblem(line, f"nested deeper than {MAX_DEPTH} levels")
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             done = self._open.pop()
-            self._place(done.close(self.problems), done.anchor, 1)
+            value = done.close()
+            self.has_doubled = self.has_doubled or bool(value.doubled)
+            self._place(value, done.anchor, 1)
         elif isinstance(event, yaml.ScalarEvent):
             plain = not event.style and event.implicit[0]
             self._place(Value(line, text=event.value, plain=plain), event.anchor, 1)

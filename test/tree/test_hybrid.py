@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medkit_gateway_py.entities.ids import GivenId, GivenIds
 from medkit_gateway_py.entities.layers import Built, LayerOptions, LayerReport, build_tree
@@ -26,16 +28,18 @@ def node(fqn: str) -> GraphNode:
     )
 
 
-def build(text: str, *fqns: str, given: GivenIds | None = None, components: Any = (HOST,), **options: Any) -> Built:
+def build(
+    text: str, *fqns: str, remembered: GivenIds | None = None, components: Any = (HOST,), **options: Any
+) -> Built:
     built = build_tree(
         [node(fqn) for fqn in fqns],
         components,
         manifest(text),
-        GivenIds() if given is None else given,
+        GivenIds() if remembered is None else remembered,
         LayerOptions("self", **{"mode": "hybrid", **options}),
     )
-    if given is not None:
-        given.add(built.new_ids)
+    if remembered is not None:
+        remembered.add(built.new_ids)
     return built
 
 
@@ -55,6 +59,24 @@ def test_a_linked_app_lives() -> None:
     assert [use.name for use in app.topics] == ["/front/cam/out"]
     assert list(built.tree.apps) == ["camera"]
     assert (report(built).linked, report(built).enriched, report(built).orphans) == (1, 1, ())
+
+
+def test_a_linked_app_is_online_whatever_the_policies_say() -> None:
+    policies = {
+        "manifest": {"status": "authoritative", "live_data": "authoritative"},
+        "runtime": {"status": "fallback"},
+    }
+    app = build(CAMERA, "/front/cam", policies=policies).tree.apps["camera"]
+    assert (app.is_online, app.fqn) == (True, "/front/cam")
+    # Both claim what the node offers; the manifest has the word, and it says nothing.
+    assert app.topics == ()
+
+
+def test_differences_between_two_authorities_are_counted() -> None:
+    built = build(CAMERA, "/front/cam", policies={"runtime": {"identity": "authoritative"}})
+    (conflict,) = report(built).conflicts
+    assert (conflict.entity_id, conflict.field_group) == ("camera", "identity")
+    assert built.tree.apps["camera"].name == "camera"
 
 
 def test_there_is_no_host_component_but_those_of_plugins_stay() -> None:
@@ -144,14 +166,18 @@ def test_functions_are_declared_ones_unless_those_of_namespaces_are_allowed() ->
 
 
 def test_ids_of_declared_apps_are_remembered_and_never_a_nodes() -> None:
-    given = GivenIds()
-    build("apps: []", "/a/cam", given=given)
-    assert given.id_of("self", manifest("apps: [{id: x}]").apps["x"].kind, "/a/cam") == "cam"
+    memory = GivenIds()
+    build("apps: []", "/a/cam", remembered=memory)
+    assert memory.id_of("self", manifest("apps: [{id: x}]").apps["x"].kind, "/a/cam") == "cam"
     # Now somebody declares `cam` and binds it to another node; the first one needs another id.
-    built = build("apps: [{id: cam, ros_binding: {node_name: cam, namespace: /b}}]", "/a/cam", "/b/cam", given=given)
+    built = build(
+        "apps: [{id: cam, ros_binding: {node_name: cam, namespace: /b}}]", "/a/cam", "/b/cam", remembered=memory
+    )
     assert {app.id: app.fqn for app in built.tree.apps.values()} == {"cam": "/b/cam", "a_cam": "/a/cam"}
     assert GivenId("self", "apps", "cam", "cam") in built.new_ids
-    again = build("apps: [{id: cam, ros_binding: {node_name: cam, namespace: /b}}]", "/a/cam", "/b/cam", given=given)
+    again = build(
+        "apps: [{id: cam, ros_binding: {node_name: cam, namespace: /b}}]", "/a/cam", "/b/cam", remembered=memory
+    )
     assert again.tree == built.tree
 
 
@@ -161,7 +187,7 @@ def test_linked_and_filtered_nodes_are_given_no_ids() -> None:
 
 
 def test_collisions_with_ids_of_other_kinds_are_counted() -> None:
-    assert report(build(CAMERA, "/ecu")).id_collisions == 1
+    assert report(build(CAMERA, "/ecu", "/other")).id_collisions == ("ecu",)
 
 
 def test_manifest_only_links_nothing() -> None:
@@ -181,6 +207,31 @@ def test_hybrid_with_its_manifest_switched_off_has_nodes_alone() -> None:
     built = build_tree([node("/cam")], [HOST], None, GivenIds(), options)
     assert (built.mode, list(built.tree.components), list(built.tree.apps)) == ("hybrid", [], ["cam"])
     assert report(built).layers == ("runtime",)
+
+
+FQNS = st.lists(st.sampled_from([f"{namespace}/{name}" for namespace in ("", "/a", "/b") for name in "xyz"]))
+APPS = st.dictionaries(st.sampled_from(["x", "y", "a_x", "p"]), st.sampled_from(["x", "y", "z", ""]), max_size=4)
+
+
+@given(st.lists(st.tuples(APPS, FQNS), min_size=1, max_size=4))
+def test_whatever_comes_and_goes_every_node_is_one_app_at_most_and_ids_are_kept(
+    steps: list[tuple[dict[str, str], list[str]]],
+) -> None:
+    remembered = GivenIds()
+    kept: dict[str, str] = {}
+    for apps, fqns in steps:
+        text = ", ".join(f"{{id: {app}, ros_binding: {{node_name: '{name}'}}}}" for app, name in apps.items())
+        tree = build(f"apps: [{text}]", *fqns, remembered=remembered).tree
+        bound = [app.fqn for app in tree.apps.values() if app.is_online]
+        assert len(bound) == len(set(bound))
+        assert set(bound) <= set(fqns)
+        assert set(apps) <= set(tree.apps)
+        assert all(tree.apps[app].source == "manifest" for app in apps)
+        for app in tree.apps.values():
+            if app.source == "heuristic":
+                # The id of a node only ever changes when the manifest takes it.
+                before = kept.setdefault(app.fqn, app.id)
+                assert before == app.id or before in {*apps, *(one for earlier, _ in steps for one in earlier)}
 
 
 def test_internal_nodes_are_no_orphans() -> None:

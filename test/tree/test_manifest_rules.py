@@ -54,7 +54,7 @@ BROKEN = [
         *("config.allow_manifest_override", "'perhaps' is neither true nor false"),
     ),
     ("M001", ERROR, "areas:", "areas: [", "", "not valid YAML"),
-    ("M002", ERROR, "{id: door,", "{id: door, id: gate,", "", "id stands twice, first in line 5"),
+    ("M002", ERROR, "{id: door,", "{id: door, id: gate,", "areas[0].subareas[0]", "id stands twice, first in line 5"),
     ("M003", ERROR, GOOD, "- just a list", "", "a manifest is a mapping; here is a list"),
     ("M003", ERROR, GOOD, "", "", "here is nothing"),
     ("M004", ERROR, "{id: pump, ", "{", "components[1]", "the component has no id"),
