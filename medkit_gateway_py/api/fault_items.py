@@ -19,6 +19,8 @@ _Name = tuple[str, tuple[str, ...]]
 def distinct(tree: FederatedTree, ours: Sequence[Json], theirs: Sequence[Json]) -> list[Json]:
     """Our items, and those of peers (with `x-medkit.peer`) that neither we nor a peer before has told already."""
     items = [*ours, *theirs]
+    if not theirs:
+        return items
     counts = Counter(filter(None, map(_name, items)))
     keys: dict[str, Mapping[str, str]] = {}
     seen: set[tuple[str, frozenset[str]]] = set()

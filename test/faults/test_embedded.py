@@ -121,6 +121,22 @@ def test_what_was_confirmed_is_there_after_a_restart(tmp_path: Path) -> None:
     using(second, directory=tmp_path)
 
 
+def test_a_lower_bound_shrinks_the_file_at_the_next_start(tmp_path: Path) -> None:
+    async def first(faults: EmbeddedFaults, events: list[str]) -> None:
+        for code in "ABC":
+            faults.report(failed(code))
+        await faults.clear(["A", "B"])
+
+    async def second(faults: EmbeddedFaults, events: list[str]) -> None:
+        assert sorted(shown(faults)) == ["B", "C"]
+
+    using(first, directory=tmp_path)
+    using(second, directory=tmp_path, rules=Rules(max_faults=2))
+    store = FaultStore.open(tmp_path)
+    assert sorted(fault.fault_code for fault in store.load()) == ["B", "C"]
+    store.close()
+
+
 def test_counts_are_written_at_the_end_at_the_latest(tmp_path: Path) -> None:
     async def body(faults: EmbeddedFaults, events: list[str]) -> None:
         faults.report(failed())

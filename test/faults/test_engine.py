@@ -250,6 +250,19 @@ def test_after_a_restart_every_source_counts_as_failing() -> None:
     assert next(iter(engine)).status == HEALED
 
 
+def test_a_bound_that_is_lower_than_before_lets_those_go_that_are_over() -> None:
+    before = FaultEngine(Rules())
+    run(before, *[failed(code) for code in "ABCDE"])
+    before.clear(["B", "A", "D"])
+    engine = FaultEngine(Rules(max_faults=3))
+    engine.load([before.get(code) for code in "BACDE"], 1.0)
+    assert engine.take_evicted() == ["B", "A"]
+    assert [fault.fault_code for fault in engine] == ["C", "D", "E"]
+    engine = FaultEngine(Rules(max_faults=1))
+    engine.load(before, 1.0)
+    assert [fault.fault_code for fault in engine] == ["C", "E"]
+
+
 @dataclass
 class Model:
     """The same said again, slowly: everything is worked out from the whole history of one occurrence."""

@@ -105,10 +105,11 @@ class EmbeddedFaults:
         except StateError as error:
             faults, self._memory_only = [], f"The fault store cannot be used: {error}."
         for text in (*self._notes, self._memory_only):
-            if text:
+            # Without a directory the state is in memory, too, and that has been said already.
+            if text and text != IN_MEMORY:
                 _log.warning("%s", text)
         self._engine.load(faults, self._clock())
-        self._shown = {fault.fault_code: fault for fault in faults}
+        self._shown = {fault.fault_code: fault for fault in self._engine}
         self._set_state()
         self._intake.attach(asyncio.get_running_loop())
         self._task = asyncio.create_task(self._run(), name="faults")

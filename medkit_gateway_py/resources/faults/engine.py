@@ -134,6 +134,9 @@ class FaultEngine:
             )  # fmt: skip
             self._states[state.code] = state
             self._note(state)
+        # The bound may be lower than it was; those that are active stay.
+        while len(self._states) > self._rules.max_faults and self._inactive:
+            self._evict()
 
     def apply(self, report: Report, now: float, count: int = 1) -> Change | None:
         """Take `count` equal reports in a row; None when they changed nothing. Raises Refused, with nothing changed."""
@@ -247,6 +250,9 @@ class FaultEngine:
             return
         if not self._inactive:
             raise Refused(TOO_MANY_FAULTS)
+        self._evict()
+
+    def _evict(self) -> None:
         code, _ = self._inactive.popitem(last=False)
         del self._states[code]
         self._evicted.append(code)
