@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -25,6 +26,7 @@ from starlette.responses import Response
 from ..aggregation.call_stats import BUCKETS_S, CallStats
 from ..entities.model import Kind
 from .context import PREFIX, GatewayContext
+from .fault_metrics import fault_metrics
 from .route_table import ROWS
 
 OTHER = "other"
@@ -98,7 +100,9 @@ class Metrics(Collector):
         )
         yield from self._http()
         yield from self._tree()
-        yield from self._subsystems()
+        blocks = self._context.health_blocks()
+        yield from _subsystems(blocks)
+        yield from fault_metrics(blocks)
         if self._context.federation.enabled:
             yield from self._peers()
 
@@ -132,17 +136,6 @@ class Metrics(Collector):
         yield entities
         yield CounterMetricFamily("medkit_tree_changes", "Changes of the tree since the start", tree.version)
 
-    def _subsystems(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily(
-            "medkit_subsystem_state", "1 for the state that a part of the gateway is in", labels=("subsystem", "state")
-        )
-        for name, block in self._context.health_blocks().items():
-            state = block.get("state") if isinstance(block, Mapping) else None
-            if state in _STATES:
-                for one in _STATES:
-                    states.add_metric((name, one), float(one == state))
-        yield states
-
     def _peers(self) -> Iterator[Metric]:
         federation = self._context.federation
         known = [(status, federation.peer(status.name)) for status in federation.peers]
@@ -167,6 +160,18 @@ class Metrics(Collector):
                 gauge("peer_round_trip_seconds", text, ("peer", "quantile"), quantile, value / 1000)
         yield from gauges.values()
         yield from _calls([(status.name, peer.client.stats) for status, peer in known if peer is not None])
+
+
+def _subsystems(blocks: Mapping[str, Any]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "medkit_subsystem_state", "1 for the state that a part of the gateway is in", labels=("subsystem", "state")
+    )
+    for name, block in blocks.items():
+        state = block.get("state") if isinstance(block, Mapping) else None
+        if state in _STATES:
+            for one in _STATES:
+                states.add_metric((name, one), float(one == state))
+    yield states
 
 
 def _calls(stats: list[tuple[str, CallStats]]) -> Iterator[Metric]:

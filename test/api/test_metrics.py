@@ -74,6 +74,30 @@ def test_the_states_of_subsystems_are_one_of_five() -> None:
     assert len(found) == 5
 
 
+def test_faults_and_their_sources_are_counted() -> None:
+    blocks = {
+        "faults": {"state": "ok", "faults": {"total": 3, "confirmed": 2, "healed": 1}, "refused": {"queue_full": 4}},
+        "fault_sources": {
+            "state": "ok",
+            "reported": 9,
+            "diagnostics": {"messages": 7, "unreadable": 2, "bad": 1},
+            "snapshots": {"state": "off"},
+        },
+    }
+    found = page(Api(gateway(health_blocks=lambda: blocks)))
+    assert {key: value for key, value in found.items() if key[0].startswith("medkit_faults")} == {
+        ("medkit_faults", "confirmed"): 2,
+        ("medkit_faults", "healed"): 1,
+        ("medkit_faults_refused_total", "queue_full"): 4,
+        ("medkit_faults_reports_total",): 9,
+        ("medkit_faults_diagnostics_messages_total", "read"): 5,
+        ("medkit_faults_diagnostics_messages_total", "skipped"): 2,
+        ("medkit_faults_diagnostics_bad",): 1,
+        ("medkit_faults_captures_total", "taken"): 0,
+        ("medkit_faults_captures_total", "skipped"): 0,
+    }
+
+
 SEGMENT = st.sampled_from(["apps", "data", "x", "", "..", "operations", "peers", "x-medkit"])
 PATH = st.lists(SEGMENT, max_size=8).map(lambda parts: "/api/v1/" + "/".join(parts))
 

@@ -151,6 +151,9 @@ def test_health_tells_how_each_source_is(gateway: Gateway) -> None:
     } == dict.fromkeys(("diagnostics", "rosout", "actions", "snapshots"), "ok")
     assert sources["diagnostics"]["messages"] > 0
     assert sources["actions"]["followed"] == 1
+    page = gateway.client.get(f"{gateway.url}/metrics").text
+    assert 'medkit_faults{status="healed"} ' in page
+    assert 'medkit_faults_captures_total{outcome="taken"} ' in page
 
 
 def test_a_node_that_dies_keeps_its_fault_and_sources_can_be_switched_off(
