@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from zeroconf import DNSAddress, DNSIncoming, DNSPointer, DNSService, DNSText
 
 from medkit_gateway_py.aggregation.peer_discovery import candidates, mdns
@@ -16,8 +19,9 @@ from medkit_gateway_py.aggregation.peer_discovery.mdns_compatible import ask, re
 from medkit_gateway_py.aggregation.routing import Away
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.entities.model import Kind
+from medkit_gateway_py.parameters.aggregation import PeerTls
 from medkit_gateway_py.state import StateStore
-from support.fake_peer import FaultyServer, TestGateway, always, http, listen, running, tree_of
+from support.fake_peer import FaultyServer, TestGateway, always, head_of, http, listen, running, tree_of
 from support.mdns import (
     LOOPBACK,
     CompatibleResponder,
@@ -185,6 +189,39 @@ async def test_our_own_name_announced_by_another_neither_stops_us_nor_becomes_a_
             async with running(b):
                 await async_eventually(lambda: b.url in online(a).values(), FOUND_S)
                 await async_eventually(lambda: a.url in online(b).values(), FOUND_S)
+
+
+async def test_the_certificate_of_a_found_gateway_must_be_for_the_target_of_its_srv_record(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("good-host.local").configure_cert(context)
+    health = http(b'{"status": "healthy", "timestamp": 1, "x-medkit": {"instance_id": "x", "boot_id": "b"}}')
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(health)
+        await writer.drain()
+        writer.close()
+
+    service = private_service()
+    tls = PeerTls(ca_file=str(tmp_path / "ca.pem"))
+    a = gateway(service, "a", announce=False, require_tls=True, tls=tls)
+    server = await asyncio.start_server(handle, sock=listen(), ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server, running(a), stranger() as network:
+        (discovery,) = [one for one in a.federation._discoveries if isinstance(one, mdns.MdnsPeers)]
+        said = {"id": "x", "boot": "b", "scheme": "https"}
+        await announce(network, service, "evil", port, said)
+        # Known, asked, and found wanting.
+        await async_eventually(
+            lambda: any(one.failures for one in discovery._candidates._pending.values()),
+            FOUND_S,  # type: ignore[union-attr]
+        )
+        await announce(network, service, "good", port, said)
+        await async_eventually(lambda: len(a.federation.peers) == 1, FOUND_S)
+        (peer,) = a.federation.peers
+        assert (peer.name, peer.url) == ("good", f"https://127.0.0.1:{port}")
 
 
 # --- C++ gateways ----------------------------------------------------------------------------------------------
