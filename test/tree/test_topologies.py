@@ -320,3 +320,19 @@ def quiet(world: World) -> None:
         if not changed and number > 2:
             break
     world.check_settled()
+
+
+def test_a_gateway_that_was_frozen_does_not_bring_the_past_back() -> None:
+    """A case that chance finds too seldom: of an origin that is gone only one knows anything, and that is old."""
+    graphs = [Graph(f"d{index}", [name], {f"/{name}"}) for index, name in enumerate(NAMES[:3])]
+    links = {"g0": ["g1", "g2"], "g1": ["g2"], "g2": []}
+    world = World(Fleet(*(Gateway(name, links=peers) for name, peers in links.items())), graphs)
+    quiet(world)
+    for what, gateway in (("kill", 1), ("restart", 2), ("kill", 2), ("thaw", 1)):
+        happen(world, what, gateway, 0, {"/new"})
+        for _ in range(MAX_HOPS):
+            world.fleet.round()
+            world.check_always()
+            listed = {app.fqn for app in world.fleet["g0"].apps.values()}
+            assert (what == "kill" and gateway == 1) or "/g2" not in listed
+    quiet(world)
