@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import cases, freshness, idle, machine, manifest, report, topology
+from . import cases, freshness, idle, machine, manifest, report, streams, topology
 from .compare import compare
 from .load import Generator
 from .processes import ROOT, Failed, children
@@ -61,7 +61,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     parser.add_argument("--name", default="latest", help="of the three files (latest)")
     parser.add_argument("--generator", choices=("auto", "wrk", "client"), default="auto", help="of load (auto: wrk)")
-    parser.add_argument("--domains", type=_domains, default=(7, 8), metavar="A,B", help="ROS domain ids to use (7,8)")
+    parser.add_argument(
+        "--domains",
+        type=_domains,
+        default=(7, 8, 9, 10),
+        metavar="A,B,C,D",
+        help="ROS domain ids to use (7,8,9,10); without C and D, no chain of gateways is measured",
+    )
     parser.add_argument("--quick", action="store_true", help="two tries of freshness, half a second of idling")
     parser.add_argument("--manifest", action="store_true", help="measure large manifests, and nothing else")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD.json", "NEW.json"), help="measure nothing")
@@ -82,11 +88,11 @@ def _count(text: str) -> int:
     return value
 
 
-def _domains(text: str) -> tuple[int, int]:
+def _domains(text: str) -> tuple[int, ...]:
     found = [int(part) for part in text.split(",")]
-    if len(found) != 2 or found[0] == found[1] or not all(0 <= one <= 232 for one in found):
-        raise argparse.ArgumentTypeError("two different ROS domain ids, as in 7,8")
-    return found[0], found[1]
+    if len(found) not in (2, 4) or len(set(found)) != len(found) or not all(0 <= one <= 232 for one in found):
+        raise argparse.ArgumentTypeError("two or four different ROS domain ids, as in 7,8,9,10")
+    return tuple(found)
 
 
 def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
     known = machine.facts()
     with tempfile.TemporaryDirectory(prefix="medkit-benchmark-") as name, children(Path(name)) as started:
         _say(f"starting {topology.NODES} nodes, two gateways and the yardstick")
-        running = topology.start(started, Path(name), *own.domains)
+        running = topology.start(started, Path(name), *own.domains[:2])
         time.sleep(0.2 if own.quick else SETTLE_S)
         _say(f"idle for {idle_s:g} s")
         resting = idle.measure(running, idle_s)
@@ -102,6 +108,13 @@ def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
         idle.after_load(resting)
         _say(f"from a node to its listing, {tries} tries each")
         delays = freshness.measure(running, tries)
+        events = 5 if own.quick else streams.EVENTS
+        _say(f"{events} events to {streams.CLIENTS} clients")
+        told = streams.measure(running, started, events, own.rounds, _say)
+        if len(own.domains) == 4:
+            _say(f"through a chain of gateways, {2 * tries} tries")
+            head = topology.chain(started, Path(name), running, *own.domains[2:])
+            delays.append(freshness.measure_chain(running, head, 2 * tries))
     return {
         "date": datetime.date.today().isoformat(),
         "settings": {
@@ -116,6 +129,7 @@ def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
         "yardstick": cases.medians([bare for one in series for bare in one.yardsticks]),
         "cases": [one.as_json() for one in series],
         "freshness": [one.as_json() for one in delays],
+        "streams": [told.as_json()],
         "idle": [one.as_json() for one in resting],
     }
 

@@ -48,6 +48,11 @@ def measure(topology: Topology, tries: int) -> list[Delays]:
     return [local, hop]
 
 
+def measure_chain(topology: Topology, head: Server, tries: int) -> Delays:
+    """A node of B seen at the head of the chain: B, A, and two more."""
+    return _tries(Delays("listed through three hops"), topology.robot_b, head, "chain", tries)
+
+
 def _tries(delays: Delays, robot: Child, gateway: Server, word: str, tries: int) -> Delays:
     for number in range(tries):
         time.sleep(PAUSES_S[number % len(PAUSES_S)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ def markdown(run: Run, image: str = "") -> str:
                 for one in run["freshness"]
             ],
         ),
+        "## Telling many clients",
+        _table(
+            [
+                "stream",
+                "p50 ms",
+                "p99 ms",
+                "CPU us a delivery",
+                "to yardstick",
+                "yardstick p50 ms",
+                "its CPU us",
+            ],
+            [_stream_row(one) for one in run.get("streams", ())],
+        ),
         f"## Idle, over {settings['idle_s']:g} s",
         _table(
             ["gateway", "memory (RSS) MB", "CPU % of a core", "memory after the load MB"],
@@ -85,6 +99,15 @@ def _case_row(case: Run) -> list[str]:
             f"{case['cpu_ratio']:.1f}{spread(case['cpu_ratios'], 1)}",
         ),
     ]
+
+
+def _stream_row(one: Run) -> list[str]:
+    bare = one["yardstick"]
+    ratio = f"{statistics.median(one['cpu_ratios']):.2f}{spread(one['cpu_ratios'])}"
+    return [
+        f"{one['title']}, {one['events_per_second']} events a second", f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}",
+        f"{one['cpu_us']:.1f}", ratio, f"{bare['p50_ms']:.1f}", f"{bare['cpu_us']:.1f}",
+    ]  # fmt: skip
 
 
 def _numbers(one: Run, rps_ratio: str, cpu_ratio: str) -> list[str]:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.ros_nodes --count 100 --source bench_source
 
-Commands come on standard input, one a line, `create NAME` and `destroy NAME`; each is answered with the monotonic time
-at which it began. Ends at the end of the input.
+Commands come on standard input, one a line: `create NAME`, `destroy NAME`, and `faults PREFIX COUNT PER_SECOND`, which
+tells of so many faults of different names. Each is answered with the monotonic time at which it began. Ends at the end
+of the input.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from sensor_msgs.msg import Temperature
 
@@ -47,7 +49,7 @@ def main() -> int:
     thread.start()
     print("ready", flush=True)
     try:
-        _serve(nodes)
+        _serve(nodes, source)
     except KeyboardInterrupt:
         pass
     finally:
@@ -61,7 +63,17 @@ def _names(count: int) -> list[str]:
     return [f"bench_{number:03d}" for number in range(count)]
 
 
-def _serve(nodes: dict[str, Any]) -> None:
+def _tell_faults(publisher: Any, prefix: str, count: int, per_second: int) -> None:
+    """Each fault in a message of its own, at this pace."""
+    began = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, began + number / per_second - time.monotonic()))
+        status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name=f"{prefix}{number}", message="benchmark")
+        publisher.publish(DiagnosticArray(status=[status]))
+
+
+def _serve(nodes: dict[str, Any], source: Any) -> None:
+    faults = source.create_publisher(DiagnosticArray, "/diagnostics", 1000)
     for line in sys.stdin:
         command, _, name = line.strip().partition(" ")
         began = time.monotonic()
@@ -69,6 +81,10 @@ def _serve(nodes: dict[str, Any]) -> None:
             nodes[name] = Node(name, namespace=NAMESPACE)
         elif command == "destroy":
             nodes.pop(name).destroy_node()
+        elif command == "faults":
+            prefix, count, per_second = name.split()
+            arguments = (faults, prefix, int(count), int(per_second))
+            threading.Thread(target=_tell_faults, args=arguments, daemon=True).start()
         print(began, flush=True)
 
 

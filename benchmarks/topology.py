@@ -49,6 +49,7 @@ def start(children: Children, folder: Path, domain_a: int, domain_b: int) -> Top
     a = _gateway(
         children, folder, "gateway-a", port_a, domain_a,
         {
+            "sse.max_clients": 400,
             "aggregation.enabled": True,
             "aggregation.peer_urls": [f"http://127.0.0.1:{port_b}"],
             "aggregation.peer_names": ["gateway_b"],
@@ -61,6 +62,20 @@ def start(children: Children, folder: Path, domain_a: int, domain_b: int) -> Top
     wait_for(lambda: _has_data(a, data_item(SOURCE_A)), START_S, "a message of source_a")
     wait_for(lambda: _has_data(a, data_item(SOURCE_B)), START_S, "a message of source_b")
     return Topology(yardstick, a, b, robot_a, robot_b)
+
+
+def chain(children: Children, folder: Path, topology: Topology, domain_c: int, domain_d: int) -> Server:
+    """Two more gateways in front of A, in domains of their own; the head, once it lists what B has."""
+    behind, name = topology.a, "gateway_a"
+    for own, port, domain in zip(("gateway-c", "gateway-d"), free_ports(2), (domain_c, domain_d), strict=True):
+        peers = {
+            "aggregation.enabled": True, "aggregation.peer_urls": [behind.url], "aggregation.peer_names": [name],
+        }  # fmt: skip
+        head = _gateway(children, folder, own, port, domain, peers)
+        wait_for(lambda head=head: head.answers(f"{API}/health"), START_S, own)
+        behind, name = head, own.replace("-", "_")
+    wait_for(lambda: _lists_all(behind), START_S, "the head of the chain to list all")
+    return behind
 
 
 def _gateway(

@@ -57,7 +57,7 @@ def test_large_manifests_are_loaded_and_measured(tmp_path: Path, ros_domains: Ca
 def test_a_quick_run_writes_table_data_and_picture(tmp_path: Path, ros_domains: Callable[[], int]) -> None:
     ran = run(
         *("--seconds", "0.2", "--rounds", "1", "--connections", "4", "--quick", "--out", str(tmp_path)),
-        *("--domains", f"{ros_domains()},{ros_domains()}"),
+        *("--domains", ",".join(str(ros_domains()) for _ in range(4))),
     )
     assert ran.returncode == 0, ran.stderr
     found = json.loads((tmp_path / "latest.json").read_text())
@@ -66,7 +66,9 @@ def test_a_quick_run_writes_table_data_and_picture(tmp_path: Path, ros_domains: 
         assert case["requests"] > 0
         assert case["errors"] == 0
         assert case["rps_ratio"] > 0
-    assert [one["tries"] for one in found["freshness"]] == [2, 2]
+    assert [one["tries"] for one in found["freshness"]] == [2, 2, 4]
+    assert [one["clients"] for one in found["streams"]] == [200]
+    assert found["streams"][0]["p50_ms"] > 0
     assert all(one["rss_mb"] > 10 for one in found["idle"])
     table = (tmp_path / "latest.md").read_text()
     for case in found["cases"]:

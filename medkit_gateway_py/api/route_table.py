@@ -100,6 +100,10 @@ ROWS: tuple[Row, ...] = (
             "GET", "/x-medkit/tree/stream", "streamTree", "Event stream (SSE) of changes of the tree", stream=True,
             serve="treeStream",
         ),
+        Row(
+            "GET", "/x-medkit/events", "streamEvents", "Event stream (SSE) of the tree, peers and faults", stream=True,
+            serve="gatewayEvents",
+        ),
         Row("GET", "/x-medkit/peers", "listPeers", "Peer gateways", "PeerList", serve="listPeers"),
         Row("GET", "/x-medkit/peers/{name}", "getPeer", "One peer gateway", "Peer", serve="getPeer"),
         Row(

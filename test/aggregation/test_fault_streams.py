@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from medkit_gateway_py.aggregation import fault_streams
-from medkit_gateway_py.api.sse import HEADERS, frame
+from medkit_gateway_py.api.gateway_events import GatewayEvents
+from medkit_gateway_py.api.sse import HEADERS, EventStream, frame
 from support.fake_peer import TestGateway, running, tree_of
 from support.streams import StreamClient
 from support.waiting import async_eventually
@@ -283,3 +284,31 @@ async def test_a_hostile_peer_changes_nothing_for_the_others() -> None:
                 await heard(client, "REAL")
                 assert codes(client) == ["REAL"]
                 assert all(len(one.get("reason", "")) <= 500 for one in client.data("gap"))
+
+
+async def test_the_stream_of_everything_tells_of_peers_and_of_their_faults() -> None:
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"]))
+        a = TestGateway("a", {"b": b.url})
+        events = GatewayEvents(a.federation, a.fault_stream)
+
+        async def serve(scope: Any, receive: Any, send: Any) -> None:
+            await EventStream(a.streams, events.cursor(""))(scope, receive, send)
+
+        a.routes["/api/v1/x-medkit/events"] = serve
+        async with running(a), StreamClient(a.port, "/api/v1/x-medkit/events") as client:
+            client.read_on()
+            await async_eventually(lambda: _last(client, "peer").get("status") == "online")
+            await async_eventually(lambda: client.data("tree")[-1].get("changes", {}).get("apps") == {"added": ["cam"]})
+            await followed(b)
+            b.fault("X", "/cam")
+            await heard(client, "X")
+            await b.stop()
+            await async_eventually(lambda: _last(client, "peer") and _last(client, "peer")["status"] == "offline", 10)
+            await async_eventually(lambda: client.data("tree")[-1]["changes"]["apps"] == {"removed": ["cam"]})
+
+
+def _last(client: StreamClient, event: str) -> dict[str, Any]:
+    found = client.data(event)
+    return dict(found[-1]) if found else {}

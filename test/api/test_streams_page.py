@@ -15,7 +15,7 @@ from medkit_gateway_py.api.app import create_app
 from medkit_gateway_py.api.context import GatewayContext
 from medkit_gateway_py.resources.faults.model import CONFIRMED, ERROR, FAULT_CONFIRMED, Fault, FaultEvent
 from support.api import gateway, merged, node, runtime_tree
-from support.streams import serving
+from support.streams import StreamClient, serving
 from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +90,23 @@ async def test_the_program_prints_each_fault() -> None:
         )
         assert got == "LIDAR_RANGE_INVALID CONFIRMED\n"
         await async_eventually(lambda: context.streams.counts["client"] == 0, within=10)
+
+
+async def test_the_stream_of_everything_tells_of_the_tree_of_peers_and_of_faults() -> None:
+    context = context_with_a_fault()
+    tree, given = runtime_tree([node("lidar", "/perception"), node("camera", "/perception")])
+    before, after = context.federation.tree, merged(tree, given, version=2)
+    async with serving(create_app(context)) as port, StreamClient(port, "/api/v1/x-medkit/events") as client:
+        client.read_on()
+        await async_eventually(lambda: client.names() == ["tree"])
+        assert client.data()[0]["counts"]["apps"] == len(before.apps)
+        context.federation._swap(after)
+        await async_eventually(lambda: len(client.events) == 2)
+        assert client.data()[1]["changes"]["apps"] == {"added": ["camera"]}
+        fault = Fault("X", ERROR, "x", 1.0, 1.0, 1, CONFIRMED, ())
+        context.fault_events.add(FaultEvent(FAULT_CONFIRMED, fault, 2.0))
+        await async_eventually(lambda: client.names() == ["tree", "tree", FAULT_CONFIRMED])
+        async with StreamClient(port, "/api/v1/x-medkit/events", {"Last-Event-ID": client.events[1].id}) as again:
+            again.read_on()
+            await async_eventually(lambda: again.names() == ["tree", FAULT_CONFIRMED])
+            assert again.data()[0]["version"] == 2

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...aggregation.request import GATEWAY, RequestInfo
+from ..gateway_events import GatewayEvents
 from ..route_rows import Row
 from ..sse import EventStream
 from ..tree_feed import SIGN_OF_LIFE_S, TreeFeed
@@ -43,4 +44,19 @@ def fault_stream(rooms: Rooms, row: Row) -> Handler:
     return handle
 
 
-HANDLERS: dict[str, Factory] = {"treeStream": tree_stream, "streamFaults": fault_stream}
+def gateway_events(rooms: Rooms, row: Row) -> Handler:
+    """GET /x-medkit/events: changes of the tree and of peers, and faults, as one stream."""
+    context = rooms.context
+    events = GatewayEvents(context.federation, rooms.fault_stream)
+
+    async def handle(request: Request) -> Response:
+        return EventStream(context.streams, events.cursor(request.headers.get(LAST_EVENT_ID, "").strip()))
+
+    return handle
+
+
+HANDLERS: dict[str, Factory] = {
+    "treeStream": tree_stream,
+    "streamFaults": fault_stream,
+    "gatewayEvents": gateway_events,
+}
