@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from medkit_gateway_py.entities.ids import GivenId, GivenIds
 from medkit_gateway_py.entities.model import GraphNode
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.parameters import check
+from medkit_gateway_py.plugins.api import Entities, PluginApp
 from support.waiting import async_eventually
 
 GOOD = 'manifest_version: "1.0"\napps: [{id: camera, ros_binding: {node_name: cam}}]\n'
@@ -178,7 +179,9 @@ class Robot:
     instance: Robot
 
 
-def discovery(monkeypatch: pytest.MonkeyPatch, config: Any) -> tuple[LocalDiscovery, list[EntityTree]]:
+def discovery(
+    monkeypatch: pytest.MonkeyPatch, config: Any, plugins: Plugins | None = None
+) -> tuple[LocalDiscovery, list[EntityTree]]:
     """Local discovery with the manifest and a robot, and the trees that it publishes."""
     monkeypatch.setattr(local, "find_plugins", lambda group, built_in: (factories, {}))
     factories = {"manifest": ManifestProvider, "robot": Robot}
@@ -190,7 +193,8 @@ def discovery(monkeypatch: pytest.MonkeyPatch, config: Any) -> tuple[LocalDiscov
         given.add(new)
         trees.append(tree)
 
-    return LocalDiscovery(ProviderContext(config, None), layer_options(config, "self"), given, publish), trees
+    options = layer_options(config, "self")
+    return LocalDiscovery(ProviderContext(config, None), options, given, publish, plugins), trees
 
 
 def test_late_nodes_are_linked_and_health_tells_the_state(
@@ -229,6 +233,31 @@ def test_late_nodes_are_linked_and_health_tells_the_state(
     with caplog.at_level(logging.WARNING):
         asyncio.run(life())
     assert "1 nodes are not declared in the manifest: /stranger" in caplog.text
+
+
+class Plugins:
+    """Plugins that say that there is a PLC."""
+
+    said: ClassVar = {"plc": Entities(apps=(PluginApp("program"),))}
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Nothing ever changes."""
+
+    def place(self, offers: object, refused: object) -> None:
+        """Nothing to keep."""
+
+
+def test_entities_of_plugins_are_a_layer_of_the_pipeline(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, trees = discovery(monkeypatch, config(path), Plugins())
+
+    async def life() -> None:
+        await found.start()
+        assert set(trees[-1].apps) == {"camera", "program"}
+        pipeline = found.status()["pipeline"]
+        assert (pipeline["layers"], pipeline["total_entities"]) == (["manifest", "runtime", "plugins"], 2)
+        await found.stop()
+
+    asyncio.run(life())
 
 
 def test_hybrid_without_a_good_manifest_is_runtime_only_until_there_is_one(

@@ -22,8 +22,8 @@ from .shares import route, route_components, shares_of, unite
 __all__ = ["LOCAL", "MergeOptions", "Merged", "Past", "PeerView", "merge"]
 
 _MERGED_KINDS = (Kind.AREA, Kind.COMPONENT, Kind.FUNCTION)
-# Only these are kept of a gateway that is away: what its manifest promises (AGGREGATION.md §6).
-_DECLARED = "manifest"
+# Only these are kept of a gateway that is away: what its manifest and inventory promise (AGGREGATION.md §6).
+_DECLARED = frozenset({"manifest", "inventory"})
 _NO_PAST = Past()
 
 
@@ -167,7 +167,7 @@ def _lost(past: Past, offline: Sequence[str]) -> dict[str, Way]:
 
 def _declared(tree: EntityTree) -> EntityTree:
     kept = {
-        kind.value: {entity_id: entity for entity_id, entity in tree.of(kind).items() if entity.source == _DECLARED}
+        kind.value: {entity_id: entity for entity_id, entity in tree.of(kind).items() if entity.source in _DECLARED}
         for kind in Kind
     }
     return EntityTree(**cast("dict[str, Any]", kept))

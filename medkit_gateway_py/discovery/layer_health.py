@@ -18,15 +18,18 @@ _LEVEL = {"warn": logging.WARNING, "error": logging.ERROR, "include_as_orphan": 
 _log = logging.getLogger(__name__)
 
 
-def discovery_health(built: Built) -> dict[str, Any]:
-    """`{mode, strategy}`, in hybrid mode with `pipeline` and `linking`."""
+def discovery_health(built: Built, entities: int, plugins: bool = False) -> dict[str, Any]:
+    """`{mode, strategy}`, in hybrid mode with `pipeline` and `linking`.
+
+    `entities`: how many the local tree has, those of `plugins` included.
+    """
     found: dict[str, Any] = {"mode": built.mode, "strategy": _STRATEGY[built.mode]}
     report = built.report
     if report is None:
         return found
     found["pipeline"] = {
-        "layers": list(report.layers),
-        "total_entities": sum(built.tree.counts().values()),
+        "layers": [*report.layers, *(["plugins"] if plugins and "plugins" not in report.layers else [])],
+        "total_entities": entities,
         "enriched_count": report.enriched,
         "conflict_count": len(report.conflicts),
         "conflicts": [asdict(conflict) for conflict in report.conflicts[:MAX_SHOWN]],

@@ -81,6 +81,7 @@ class LocalDiscovery:
         self.nodes: tuple[GraphNode, ...] = ()
         self.manifest: Manifest | None = None
         self.built = Built(EntityTree(), [])
+        self._entities = 0
 
     async def start(self) -> None:
         """Start every provider, publish the first tree, and go on watching in a task.
@@ -131,7 +132,8 @@ class LocalDiscovery:
 
     def status(self) -> dict[str, Any]:
         """The `discovery` member of `/health` (API.md §2.2)."""
-        return discovery_health(self.built)
+        has_plugins = self._plugins is not None and any(one != Entities() for one in self._plugins.said.values())
+        return discovery_health(self.built, self._entities, has_plugins)
 
     @property
     def manifest_problem(self) -> str:
@@ -179,6 +181,7 @@ class LocalDiscovery:
         if built:
             self.built = built[-1]
             self._linking.tell(self.built)
+            self._entities = sum(layers[-1].tree.counts().values())
         if layers and self._plugins is not None:
             self._plugins.place(layers[-1].offers, layers[-1].refused)
 

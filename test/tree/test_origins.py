@@ -264,6 +264,7 @@ def declared() -> EntityTree:
             "ecu": Component("ecu", source="manifest"),
             "host": Component("host"),
             "arm": Component("arm", source="manifest"),
+            "plc": Component("plc", source="inventory"),
         },
         apps={
             "driver": App("driver", fqn="/driver", component_id="ecu", source="manifest"),
@@ -291,7 +292,7 @@ def test_retain_keeps_what_a_manifest_declares_as_not_available() -> None:
     assert set(tree.apps) == {"driver"}
     assert (tree.apps["driver"].available, tree.apps["driver"].is_online) == (False, False)
     assert tree.apps["driver"].source == "peer:b"
-    assert set(tree.components) == {"ecu", "arm"}
+    assert set(tree.components) == {"ecu", "arm", "plc"}
     assert not tree.components["ecu"].available
     assert tree.components["arm"].available, "we have a share of it ourselves"
     assert tree.functions["drive"].hosts == ("driver",)
