@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -43,12 +44,15 @@ class Site:
     """Id of the machine's component (`discovery.runtime.default_component.id`)."""
 
     robot: str
-    """Which of the demo robots lives here, "a" or "b"."""
+    """Which of the demo robots lives here, "a" or "b"; "" for none."""
 
     domain: int
     port: int
     peers: Mapping[str, str] = field(default_factory=dict)
     """Name to URL of the gateways that this one shows, too."""
+
+    clients: Sequence[str] = ()
+    """Who may write, `id:secret:role` each; empty: everybody."""
 
     @property
     def url(self) -> str:
@@ -124,15 +128,27 @@ class Fleet:
         aggregation: dict[str, Any] = {"enabled": bool(site.peers)}
         if site.peers:
             aggregation.update(peer_urls=list(site.peers.values()), peer_names=list(site.peers))
-        parameters = {
+        parameters: dict[str, Any] = {
             "server": {"port": site.port},
             "discovery": {"runtime": {"default_component": {"id": site.component}}},
             "aggregation": aggregation,
         }
+        if site.clients:
+            parameters["auth"] = {
+                "enabled": True,
+                "jwt_secret_file": self._secret(site, "jwt", secrets.token_hex(32)),
+                "clients_file": self._secret(site, "clients", "\n".join(site.clients)),
+            }
         path = self.folder / f"{site.name}_params.yaml"
         # JSON is YAML, and needs no library to be written.
         path.write_text(json.dumps({"medkit_gateway_py": {"ros__parameters": parameters}}, indent=2) + "\n")
         return path
+
+    def _secret(self, site: Site, name: str, text: str) -> str:
+        path = self.folder / f"{site.name}.{name}"
+        path.touch(mode=0o600)
+        path.write_text(text + "\n")
+        return str(path)
 
     def stop_gateway(self, site: Site) -> tuple[bool, int | None]:
         """Stops the site's gateway; whether it ended by itself in time, and its exit code."""

@@ -1,4 +1,4 @@
-"""`./scripts/demo`: two robots, a gateway on each, the first one showing both. Stops on Ctrl-C.
+"""`./scripts/demo`: two robots, a gateway on each, the first showing both, and a third that asks for tokens.
 
 `--once` goes through the tutorial by itself instead (self_check.py). No part of the gateway: it is a user of it.
 """
@@ -25,20 +25,27 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def sites() -> tuple[Site, Site]:
-    """The two machines of the demo, in free ROS domains and on free ports from 8080 on."""
-    (domain_a, port_a), (domain_b, port_b) = Fleet.places(2)
+# It is a demo on one machine: everybody may know them.
+CLIENTS = ("viewer:look:viewer", "operator:drive:operator")
+VIEWER = "-d client_id=viewer -d client_secret=look"
+
+
+def sites() -> tuple[Site, Site, Site]:
+    """The two machines of the demo and an office, in free ROS domains and on free ports from 8080 on."""
+    (domain_a, port_a), (domain_b, port_b), (domain_office, port_office) = Fleet.places(3)
     b = Site("gateway_b", "arm_controller", "b", domain_b, port_b)
     a = Site("gateway_a", "robot_a", "a", domain_a, port_a, {"subsystem_b": b.url})
-    return a, b
+    office = Site("gateway_office", "office", "", domain_office, port_office, {"robot": a.url}, CLIENTS)
+    return a, b, office
 
 
-def guide(a: Site, b: Site) -> str:
+def guide(a: Site, b: Site, office: Site) -> str:
     """What to open and what to type."""
     api = f"{a.url}/api/v1"
     return f"""
 Two robots are running, each in a ROS domain of its own ({a.domain} and {b.domain}), and a gateway on each.
 gateway_a ({a.url}) shows robot_a, and arm_controller behind gateway_b ({b.url}) as if it were its own.
+gateway_office ({office.url}) shows everything of gateway_a; who wants to change something there has to log in.
 
   Open     {api}/swagger-ui
 
@@ -49,6 +56,9 @@ gateway_a ({a.url}) shows robot_a, and arm_controller behind gateway_b ({b.url})
   Remote   curl -s {api}/components/arm_controller/data
            curl -s {api}/apps/{REMOTE_APP}/data/{REMOTE_TOPIC}
   Faults   curl -s {api}/faults
+  Log in   curl -s {office.url}/api/v1/auth/authorize -d grant_type=client_credentials {VIEWER}
+
+docs/tour.md goes on from here: services, actions, parameters, faults and their stream, logs, tokens.
 
 Ctrl-C stops everything. What the gateways say comes below.
 """
@@ -56,17 +66,17 @@ Ctrl-C stops everything. What the gateways say comes below.
 
 def watch(show: bool = True) -> int:
     """Runs the demo until it is interrupted. Exit code: 0, or 1 when a child failed."""
-    a, b = sites()
+    a, b, office = sites()
     with Fleet(show) as fleet:
         print(f"Starting robot_a in ROS domain {a.domain} and arm_controller in ROS domain {b.domain} ...", flush=True)
         fleet.start_robot(a)
         fleet.start_robot(b)
-        for site in (b, a):
+        for site in (b, a, office):
             print(f"Starting {site.name} on port {site.port} ...", flush=True)
             fleet.start_gateway(site)
         print("Waiting until gateway_a shows both robots ...", flush=True)
         fleet.wait_for(a, f"/apps/{REMOTE_APP}/data/{REMOTE_TOPIC}")
-        print(guide(a, b), flush=True)
+        print(guide(a, b, office), flush=True)
         try:
             while not (ended := fleet.ended()):
                 time.sleep(0.5)
