@@ -23,7 +23,7 @@ from .call_stats import LATE, UNAVAILABLE, CallStats
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .sections import GatewayIdentity
 from .tls import Pins, TlsProblem, context_of
-from .transport import CALLS, CONTROL, LANE_LIMITS, Disconnected, PeerTransport
+from .transport import CALLS, CONTROL, LANE_LIMITS, Disconnected, Outgoing, PeerTransport
 
 MAX_JSON = 10 * 1024 * 1024
 # 20 000 entities of a peer are about 8 MiB; one order of magnitude more is no tree.
@@ -80,7 +80,8 @@ class PeerClient:
         self.timeout_s = timeout_s
         self._identity = identity
         self._access = access or Access()
-        self._base_path = httpx.URL(url).raw_path.rstrip(b"/")
+        self._parsed = httpx.URL(url)
+        self._base_path = self._parsed.raw_path.rstrip(b"/")
         self._problem = ""
         self.stats = CallStats()
         self._transport = self._connections()
@@ -89,15 +90,15 @@ class PeerClient:
     def _connections(self) -> PeerTransport:
         """The transport that the settings ask for; with settings that cannot be used nothing is ever sent."""
         if not self.url.startswith("https:"):
-            return PeerTransport(self.stats)
+            return PeerTransport(self._parsed, self.stats)
         access = self._access
         try:
             pins = Pins(access.fingerprints) if access.fingerprints else None
-            return PeerTransport(self.stats, context_of(access), pins, access.server_name)
+            return PeerTransport(self._parsed, self.stats, context_of(access), pins, access.server_name)
         except TlsProblem as problem:
             self._problem = f"its TLS settings cannot be used: {problem}"
             _log.error("Peer '%s' is not asked: %s", self.name, self._problem)
-            return PeerTransport(self.stats)
+            return PeerTransport(self._parsed, self.stats)
 
     @property
     def base_path(self) -> bytes:
@@ -181,25 +182,31 @@ class PeerClient:
             self._access.check(self.name, method, target)
         limiter = self._limiters[lane]
         borrower = object()
-        with anyio.move_on_after(LANE_WAIT_S) as wait:
-            await limiter.acquire_on_behalf_of(borrower)
-        if wait.cancelled_caught:
-            raise ServiceUnavailable(f"Too many calls to peer '{self.name}' at once", peer=self.name)
+        try:
+            limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            await self._place(limiter, borrower)
         try:
             outgoing = self._request(method, target, request, headers, content, lane, first_byte_s, idle_s)
             response = await self._send(outgoing, first_byte_s, waiting)
             try:
                 yield response
             finally:
-                with anyio.CancelScope(shield=True):
-                    await response.aclose()
+                # Ends without ever waiting, so nothing can cancel it half-way.
+                await response.aclose()
         finally:
             limiter.release_on_behalf_of(borrower)
+
+    async def _place(self, limiter: anyio.CapacityLimiter, borrower: object) -> None:
+        with anyio.move_on_after(LANE_WAIT_S) as wait:
+            await limiter.acquire_on_behalf_of(borrower)
+        if wait.cancelled_caught:
+            raise ServiceUnavailable(f"Too many calls to peer '{self.name}' at once", peer=self.name)
 
     def _request(
         self, method: str, target: bytes, request: RequestInfo | None, headers: Headers, content: Any, lane: str,
         first_byte_s: float, idle_s: float,
-    ) -> httpx.Request:  # fmt: skip
+    ) -> Outgoing:  # fmt: skip
         if first_byte_s < MIN_BUDGET_S:
             raise NotResponding(f"No time is left to ask peer '{self.name}'", peer=self.name)
         sent = [*headers, *self._own_headers(request, first_byte_s)]
@@ -208,18 +215,8 @@ class PeerClient:
             sent.append((b"authorization", request.authorization))
         elif access.token:
             sent.append((b"authorization", f"Bearer {access.token}".encode("ascii", "replace")))
-        outgoing = httpx.Request(
-            method,
-            self.url,
-            headers=sent,
-            content=content,
-            extensions={
-                "lane": lane,
-                "target": self._base_path + target,
-                "timeout": {"connect": first_byte_s / 4, "read": max(idle_s, first_byte_s + 1)},
-            },
-        )
-        return outgoing
+        connect_s, read_s = first_byte_s / 4, max(idle_s, first_byte_s + 1)
+        return Outgoing(method, self._base_path + target, sent, content, lane, connect_s, read_s)
 
     def _own_headers(self, request: RequestInfo | None, budget_s: float) -> list[tuple[bytes, bytes]]:
         via = (*(request.via if request else ()), self._identity.id)
@@ -230,18 +227,16 @@ class PeerClient:
             (b"user-agent", f"medkit_gateway_py/{self._identity.version or '0'}".encode("latin-1", "replace")),
         ]
 
-    async def _send(
-        self, outgoing: httpx.Request, first_byte_s: float, waiting: anyio.CancelScope | None
-    ) -> httpx.Response:
+    async def _send(self, outgoing: Outgoing, first_byte_s: float, waiting: anyio.CancelScope | None) -> httpx.Response:
         again = outgoing.method in ("GET", "HEAD")
-        lane = outgoing.extensions["lane"]
+        lane = outgoing.lane
         started = time.monotonic()
         scope = waiting or anyio.CancelScope()
         scope.deadline = anyio.current_time() + first_byte_s
         with scope:
             while True:
                 try:
-                    response = await self._transport.handle_async_request(outgoing)
+                    response = await self._transport.send(outgoing)
                     self.stats.answered(lane, time.monotonic() - started)
                     return response
                 except Disconnected as error:

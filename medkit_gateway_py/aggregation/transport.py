@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -63,22 +64,39 @@ class _Body(AiohttpResponseStream):  # type: ignore[misc]
             self._aiohttp_response.close()
 
 
-class PeerTransport(httpx.AsyncBaseTransport):
-    """httpx requests over aiohttp: lanes, exact request targets, exact failures, no cookies, no repeated commands.
+@dataclass
+class Outgoing:
+    """One request to a peer. `target` is what stands after the authority, `read_s` bounds each read of the answer.
 
-    `extensions["lane"]` names the lane, `extensions["target"]` is the request target in bytes. `verify` is the TLS
-    context for https URLs, `pins` more to check of the certificate, `server_name` its name where not the URL's host.
-    Called without httpx.AsyncClient: redirects and cookies are not ours to follow or keep, and its bookkeeping costs
-    90 us a request.
+    `content` is sent as it comes: bytes, or pieces of a length that the headers may tell.
+    """
+
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    content: bytes | AsyncIterable[bytes] | None
+    lane: str
+    connect_s: float
+    read_s: float
+
+
+class PeerTransport:
+    """Requests of one peer over aiohttp: lanes, exact targets, exact failures, no cookies, no repeated commands.
+
+    `verify` is the TLS context for https URLs, `pins` more to check of the certificate, `server_name` its name where
+    that is not the URL's host. Answers and errors are httpx's, requests are not: its client and its Request cost more
+    than 100 us each, for redirects, cookies and URLs that are none of ours.
     """
 
     def __init__(
         self,
+        url: httpx.URL,
         counts: Counts,
         verify: ssl.SSLContext | None = None,
         pins: aiohttp.Fingerprint | None = None,
         server_name: str = "",
     ) -> None:
+        self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         self._counts = counts
         self.short_lived = False
         self._context = verify
@@ -111,31 +129,23 @@ class PeerTransport(httpx.AsyncBaseTransport):
             self._sessions[(lane, short)] = session
         return session
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; returns once the head of the answer is there."""
-        timeout = request.extensions.get("timeout", {})
-        url = request.url
-        target = request.extensions.get("target", url.raw_path)
-        data: Any
+    async def send(self, outgoing: Outgoing) -> httpx.Response:
+        """Send one request; returns once the head of the answer is there. Raises httpx.HTTPError."""
+        data: Any = outgoing.content or None
+        if isinstance(data, bytes):
+            self._counts.bytes_sent += len(data)
+        elif data is not None:
+            data = self._counts.sent(data)
         try:
-            data = request.content or None
-            self._counts.bytes_sent += len(data) if data else 0
-        except httpx.RequestNotRead:
-            data = self._counts.sent(cast("AsyncIterator[bytes]", request.stream))
-            request.headers.pop("transfer-encoding", None)
-        authority = url.netloc.decode("ascii")
-        try:
-            response = await self._session(request.extensions.get("lane", CALLS)).request(
-                request.method,
-                yarl.URL(f"{url.scheme}://{authority}{target.decode('ascii')}", encoded=True),
-                headers=request.headers.multi_items(),
+            response = await self._session(outgoing.lane).request(
+                outgoing.method,
+                yarl.URL(f"{self._origin}{outgoing.target.decode('ascii')}", encoded=True),
+                headers=[(name.decode("latin-1"), _text(value)) for name, value in outgoing.headers],
                 data=data,
                 allow_redirects=False,
                 ssl=self._context or True,
                 server_hostname=self._server_name,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=timeout.get("connect"), sock_read=timeout.get("read")
-                ),
+                timeout=aiohttp.ClientTimeout(total=None, connect=outgoing.connect_s, sock_read=outgoing.read_s),
             )
         except aiohttp.ClientConnectorDNSError as error:
             raise httpx.ConnectError("host name not found") from error
@@ -159,7 +169,6 @@ class PeerTransport(httpx.AsyncBaseTransport):
             response.status,
             headers=cast("list[tuple[bytes, bytes]]", list(response.raw_headers)),
             stream=_Body(response, self._counts),
-            request=request,
         )
 
     async def aclose(self) -> None:
@@ -167,6 +176,14 @@ class PeerTransport(httpx.AsyncBaseTransport):
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
+
+
+def _text(value: bytes) -> str:
+    """A header's value as aiohttp wants it, which sends UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _reason(error: OSError) -> str:
