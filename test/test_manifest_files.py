@@ -112,6 +112,8 @@ def test_the_signature_tells_every_change(folder: Path) -> None:
     os.utime(folder / "new", ns=(about.st_atime_ns, about.st_mtime_ns))
     os.replace(folder / "new", folder / "robot.yaml")
     assert changed()
+    (folder / "robot.yaml").chmod(0o600)
+    assert changed(), "a file that could not be read may be readable now"
     (folder / "robot.yaml").unlink()
     assert changed()
     assert not changed()

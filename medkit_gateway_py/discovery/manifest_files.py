@@ -29,7 +29,7 @@ _OWN_NAMES = (OWN_PACKAGE, "ros2_medkit_gateway")
 _SUBSTITUTION = re.compile(r"\$\(find-pkg-share\s+([A-Za-z0-9_-]+)\s*\)")
 _URL = re.compile(r"package://([A-Za-z0-9_-]+)(?=/|$)")
 
-Signature = tuple[tuple[str, int, int, int], ...]
+Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
 class PathProblem(Exception):
@@ -60,15 +60,15 @@ class ManifestFiles:
         return load_manifest(main, fragments, inventory, strict=self.strict, found=found)
 
     def signature(self) -> Signature:
-        """Something that differs after every change of a file: name, time, size and inode of each."""
-        found: list[tuple[str, int, int, int]] = []
+        """Something that differs after every change of a file or of its rights: name, times, size and inode of each."""
+        found: list[tuple[str, int, int, int, int]] = []
         for path in self._watched():
             try:
                 about = os.stat(path)
             except OSError:
-                found.append((path, 0, 0, 0))
+                found.append((path, 0, 0, 0, 0))
             else:
-                found.append((path, about.st_mtime_ns, about.st_size, about.st_ino))
+                found.append((path, about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino))
         return tuple(found)
 
     def _watched(self) -> Iterator[str]:

@@ -12,15 +12,16 @@ from medkit_gateway_py.entities.layers import LayerOptions, build_tree
 from medkit_gateway_py.entities.manifest import Source
 from medkit_gateway_py.entities.manifest_rules import load_manifest
 from medkit_gateway_py.entities.model import GraphNode
+from medkit_gateway_py.resources.logs import LogLine, LogStore
 from support.api import OWN, Api, gateway, merged
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "config" / "examples"
 
 
-def api(example: str, *nodes: GraphNode, mode: str = "hybrid") -> Api:
+def api(example: str, *nodes: GraphNode, mode: str = "hybrid", **more: Any) -> Api:
     loaded = load_manifest(Source(example, (EXAMPLES / example).read_text()))
     built = build_tree(nodes, [], loaded.manifest, GivenIds(), LayerOptions(OWN.id, mode=mode))
-    return Api(gateway(merged(built.tree)))
+    return Api(gateway(merged(built.tree), **more))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,16 @@ def test_collections_answer_where_nothing_runs(demo: Api, entity: str, collectio
     answer = demo.get(f"/{entity}/{collection}")
     assert answer.status_code == 200, answer.text
     assert isinstance(answer.json()["items"], list)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "manifest_only"])
+def test_what_a_node_said_before_it_went_is_found_by_its_binding(mode: str) -> None:
+    logs = LogStore(10)
+    logs.add(LogLine(1, 0, 40, "perception.lidar.lidar_sensor", "no echo"))
+    found = api("demo_nodes_manifest.yaml", mode=mode, logs=logs)
+    for path in ("apps/lidar-sensor", "components/lidar-unit", "areas/perception", "functions/perception-system"):
+        assert [one["message"] for one in found.get(f"/{path}/logs").json()["items"]] == ["no echo"], path
+    assert found.get("/apps/brake-actuator/logs").json()["items"] == []
 
 
 def test_the_flat_robot_has_one_component_with_three_in_it() -> None:

@@ -101,3 +101,19 @@ def test_two_peers_that_declare_one_app_are_told_apart() -> None:
     text = "apps: [{id: camera, ros_binding: {node_name: cam}}]"
     tree = federated(tree_of(text, origin="a"), ("b", tree_of(text)), ("c", tree_of(text)))
     assert set(tree.apps) == {"camera", "b__camera", "c__camera"}
+
+
+def test_a_node_that_a_peer_sees_too_is_our_declared_app() -> None:
+    node = graph_node("/front/cam", graph_key="one and the same")
+    declared = build_tree(
+        [node], [], manifest("apps: [{id: camera, ros_binding: {node_name: cam}}]"), GivenIds(),
+        LayerOptions("a", mode="hybrid"),
+    ).tree  # fmt: skip
+    seen = build_tree([node], [], None, GivenIds(), LayerOptions("at-b")).tree
+    tree = federated(declared, ("b", seen))
+    assert list(tree.apps) == ["camera"]
+    assert tree.functions["front"].hosts == ("camera",)
+    assert [one.code for one in tree.warnings] == ["shared_ros_graph"]
+    # And the other way round: what the peer declares is the node that we list.
+    tree = federated(build_tree([node], [], None, GivenIds(), LayerOptions("a")).tree, ("b", declared))
+    assert list(tree.apps) == ["cam"]
