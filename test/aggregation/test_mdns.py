@@ -14,7 +14,7 @@ import trustme
 from zeroconf import DNSAddress, DNSIncoming, DNSPointer, DNSService, DNSText
 
 from medkit_gateway_py.aggregation.peer_discovery import candidates, mdns
-from medkit_gateway_py.aggregation.peer_discovery.candidates import Limits
+from medkit_gateway_py.aggregation.peer_discovery.candidate import Limits
 from medkit_gateway_py.aggregation.peer_discovery.mdns_compatible import ask, read_answer
 from medkit_gateway_py.aggregation.routing import Away
 from medkit_gateway_py.aggregation.sections import GatewayIdentity

@@ -62,23 +62,26 @@ async def blocked() -> None:
 
 
 async def moving() -> None:
-    """A network comes up after the gateway that announces itself."""
-    mdns.ADDRESSES_S = 0.2
+    """A network comes up after the gateway that announces itself, and after one that shall look there only."""
+    mdns.ADDRESSES_S = mdns.REOPEN_S = 0.2
     a = TestGateway("a", {}, announce=True, mdns_name="a")
     a.config = dataclasses.replace(a.config, server=dataclasses.replace(a.config.server, host="0.0.0.0"))
     b = TestGateway("b", {}, discover=True)
-    async with running(a, b):
+    c = TestGateway("c", {}, discover=True, mdns_interfaces=("10.9.9.1",))
+    async with running(a, b, c):
         (discovery,) = [one for one in a.federation._discoveries if isinstance(one, mdns.MdnsPeers)]
 
         def announced() -> list[str]:
             return discovery._info.parsed_addresses() if discovery._info is not None else []
 
         await async_eventually(lambda: state(a) == "ok", SOON_S)
+        await async_eventually(lambda: state(c) == "down", SOON_S)
         assert announced() == ["127.0.0.1"]
         assert not b.federation.peers, "it has no address that may be used"
         network_card("wlan0")
         ip("address", "add", "10.9.9.1/24", "dev", "wlan0")
         await async_eventually(lambda: announced() == ["10.9.9.1"], SOON_S)
+        await async_eventually(lambda: state(c) == "ok", SOON_S)
         # Who looks hears of it, and asks there.
         loop = asyncio.get_running_loop()
         with socket.socket() as listener:

@@ -11,78 +11,17 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import anyio
 
 from ..access import Access
 from . import ADDED, CONFIGURED, REMOVED, UPDATED, DiscoveryContext, PeerEvent, PeerSpec
 from .announcement import Announcement, unique_name
+from .candidate import Answer, Ask, Counts, Limits, Pending, Taken, is_of, is_unchanged, key_of, shown
 from .complaints import Complaints
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on what announcements can cost; seconds where a name ends in `_s`."""
-
-    # Announcements that are being asked for their health. A flood beyond costs nothing but a line in the log.
-    pending: int = 128
-    # Announcements that are not used now and looked at again when a peer goes: no slot was free, or a second address.
-    aside: int = 128
-    probes_at_once: int = 8
-    probe_s: float = 2.0
-    # "Others are dropped after 60 s" (AGGREGATION.md §1).
-    candidate_s: float = 60.0
-    first_retry_s: float = 0.5
-    longest_retry_s: float = 10.0
-    # "One that has been away for 10 min yields its slot."
-    yields_slot_s: float = 600.0
-    # A peer that answered this recently is alive, and nobody takes its place.
-    alive_s: float = 10.0
-    sweep_s: float = 1.0
-    # Names that gateways had are given to them again.
-    names: int = 1024
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `/health` said of itself; both are "" for a gateway that has no identity (C++)."""
-
-    instance_id: str = ""
-    boot_id: str = ""
-
-
-# Asks a gateway for its health: None when nobody answers there as a gateway.
-Ask = Callable[[PeerSpec], Awaitable["Answer | None"]]
-
-
-@dataclass
-class _Pending:
-    announcement: Announcement
-    task: asyncio.Task[None] | None = None
-    failures: int = 0
-
-
-@dataclass
-class _Peer:
-    announcement: Announcement
-    answer: Answer
-    spec: PeerSpec
-    since: float
-    leaving: bool = False
-    # When its other addresses are tried again while it does not answer at the one in use.
-    retry_at: float = 0.0
-
-
-@dataclass
-class Counts:
-    """What was refused, for `/health` and tests."""
-
-    refused: int = 0
-    dropped: int = 0
 
 
 class Candidates:
@@ -105,8 +44,8 @@ class Candidates:
         self._clock = clock
         self._max = context.config.aggregation.max_discovered_peers
         self._forget_s = context.config.aggregation.forget_after_s
-        self._pending: dict[str, _Pending] = {}
-        self._peers: dict[str, _Peer] = {}
+        self._pending: dict[str, Pending] = {}
+        self._peers: dict[str, Taken] = {}
         self._aside: OrderedDict[str, Announcement] = OrderedDict()
         self._names: OrderedDict[str, str] = OrderedDict()
         self._probes = anyio.CapacityLimiter(self._limits.probes_at_once)
@@ -138,7 +77,7 @@ class Candidates:
             return
         self._aside.pop(service, None)
         peer = self._peers.get(service)
-        if peer is not None and _is_unchanged(peer, announcement):
+        if peer is not None and is_unchanged(peer, announcement):
             peer.announcement, peer.leaving = announcement, False
             return
         pending = self._pending.get(service)
@@ -157,7 +96,7 @@ class Candidates:
                 f"More than {self._limits.pending} gateways announce themselves at once; some are looked at later",
             )  # fmt: skip
             return
-        pending = _Pending(announcement)
+        pending = Pending(announcement)
         self._pending[service] = pending
         pending.task = asyncio.create_task(self._pursue(pending), name=f"candidate {service}")
 
@@ -177,7 +116,7 @@ class Candidates:
     def refuse(self, service: str, reason: str, level: int = logging.WARNING) -> None:
         """It cannot be used, as its own records show; said once for each reason."""
         self.counts.refused += 1
-        self.complaints.say(f"{service}\0{reason}", level, f"The gateway announced as '{_shown(service)}' {reason}")
+        self.complaints.say(f"{service}\0{reason}", level, f"The gateway announced as '{shown(service)}' {reason}")
 
     async def run(self) -> None:
         """Let go of peers that left or are away for too long, until cancelled."""
@@ -225,7 +164,7 @@ class Candidates:
         self.counts.dropped += 1
         return True
 
-    async def _pursue(self, pending: _Pending) -> None:
+    async def _pursue(self, pending: Pending) -> None:
         announcement = pending.announcement
         limits = self._limits
         deadline, delay = self._clock() + limits.candidate_s, limits.first_retry_s
@@ -244,16 +183,16 @@ class Candidates:
         self.counts.dropped += 1
         self.complaints.say(
             f"{announcement.service}\0silent", logging.WARNING,
-            f"The gateway announced as '{_shown(announcement.service)}' does not answer as one at "
+            f"The gateway announced as '{shown(announcement.service)}' does not answer as one at "
             f"{' or '.join(announcement.urls[:3])}: not used",
         )  # fmt: skip
 
-    async def _try(self, pending: _Pending) -> bool:
+    async def _try(self, pending: Pending) -> bool:
         """Ask its addresses, one after the other. True when the announcement was dealt with."""
         announcement = pending.announcement
         for url in announcement.urls:
             answer = await self._probe(url, announcement)
-            if answer is None or not _is_of(announcement, answer):
+            if answer is None or not is_of(announcement, answer):
                 continue
             before = self._same(announcement.service, url, answer)
             # Ids are no secret: a known peer moves to another address only when it is gone from its own.
@@ -264,9 +203,9 @@ class Candidates:
             return True
         return False
 
-    async def _answers_still(self, peer: _Peer) -> bool:
+    async def _answers_still(self, peer: Taken) -> bool:
         answer = await self._probe(peer.spec.url, peer.announcement)
-        return answer is not None and _key(answer, peer.spec.url) == _key(peer.answer, peer.spec.url)
+        return answer is not None and key_of(answer, peer.spec.url) == key_of(peer.answer, peer.spec.url)
 
     async def _probe(self, url: str, announcement: Announcement) -> Answer | None:
         async with self._probes:
@@ -279,7 +218,7 @@ class Candidates:
         is_secure = url.startswith("https://") and announcement.server_name
         return PeerSpec(name, url, self._source, Access(server_name=announcement.server_name) if is_secure else None)
 
-    async def _check_goodbye(self, peer: _Peer) -> None:
+    async def _check_goodbye(self, peer: Taken) -> None:
         service = peer.announcement.service
         answer = await self._probe(peer.spec.url, peer.announcement)
         if self._peers.get(service) is not peer or not peer.leaving:
@@ -295,7 +234,7 @@ class Candidates:
     # Taking in and letting go
 
     def _answered(
-        self, announcement: Announcement, url: str, answer: Answer, before: _Peer | None, stays: bool
+        self, announcement: Announcement, url: str, answer: Answer, before: Taken | None, stays: bool
     ) -> None:
         own = self._context.identity
         if answer.instance_id and (answer.instance_id, answer.boot_id) == (own.id, own.boot_id):
@@ -319,13 +258,13 @@ class Candidates:
             return
         self._take_in(announcement, url, answer)
 
-    def _same(self, service: str, url: str, answer: Answer) -> _Peer | None:
+    def _same(self, service: str, url: str, answer: Answer) -> Taken | None:
         """The peer that this is: the one of that name, the same process, or another start of the same gateway."""
-        same = [peer for peer in self._peers.values() if _key(peer.answer, peer.spec.url) == _key(answer, url)]
+        same = [peer for peer in self._peers.values() if key_of(peer.answer, peer.spec.url) == key_of(answer, url)]
         same.sort(key=lambda peer: (peer.announcement.service != service, peer.answer.boot_id != answer.boot_id))
         return same[0] if same else None
 
-    def _is_settled(self, announcement: Announcement, url: str, answer: Answer, before: _Peer, stays: bool) -> bool:
+    def _is_settled(self, announcement: Announcement, url: str, answer: Answer, before: Taken, stays: bool) -> bool:
         """Deal with another announcement of a gateway that is a peer already; False when it is a peer of its own."""
         service = before.announcement.service
         is_same_process = before.answer.boot_id == answer.boot_id
@@ -343,14 +282,14 @@ class Candidates:
             self.found(announcement)
         return True
 
-    def _moved(self, peer: _Peer, announcement: Announcement, url: str, answer: Answer) -> _Peer:
+    def _moved(self, peer: Taken, announcement: Announcement, url: str, answer: Answer) -> Taken:
         spec = self._spec(peer.spec.name, url, announcement)
         if spec != peer.spec:
             self._emit(PeerEvent(UPDATED, spec))
-        return _Peer(announcement, answer, spec, self._clock())
+        return Taken(announcement, answer, spec, self._clock())
 
     def _take_in(self, announcement: Announcement, url: str, answer: Answer) -> None:
-        key = _key(answer, url)
+        key = key_of(answer, url)
         taken = {one.name for one in self._context.peers()} | {peer.spec.name for peer in self._peers.values()}
         name = unique_name(self._names.get(key, announcement.name), answer.instance_id or str(announcement.port), taken)
         self._names.setdefault(key, name)
@@ -358,7 +297,7 @@ class Candidates:
         while len(self._names) > self._limits.names:
             self._names.popitem(last=False)
         spec = self._spec(name, url, announcement)
-        self._peers[announcement.service] = _Peer(announcement, answer, spec, self._clock())
+        self._peers[announcement.service] = Taken(announcement, answer, spec, self._clock())
         if url.startswith("http://"):
             self.complaints.say(
                 f"cleartext\0{name}\0{url}", logging.WARNING,
@@ -418,29 +357,6 @@ class Candidates:
         return found
 
 
-def _key(answer: Answer, url: str) -> str:
-    return answer.instance_id or url
-
-
-def _is_of(announcement: Announcement, answer: Answer) -> bool:
-    """Whether who answers is who was announced: an address of a private network may be that of another there."""
-    return not announcement.instance_id or announcement.instance_id == answer.instance_id
-
-
-def _is_unchanged(peer: _Peer, announcement: Announcement) -> bool:
-    return (
-        peer.spec.url in announcement.urls
-        and announcement.instance_id == peer.announcement.instance_id
-        and announcement.boot_id == peer.announcement.boot_id
-    )
-
-
 def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None and task is not asyncio.current_task():
         task.cancel()
-
-
-def _shown(service: str) -> str:
-    """A name that a stranger chose, fit for a log."""
-    text = service if len(service) <= 100 else f"{service[:97]}..."
-    return "".join(character if character.isprintable() else "?" for character in text)

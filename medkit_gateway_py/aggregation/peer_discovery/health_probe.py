@@ -8,7 +8,7 @@ from ...errors import GatewayError
 from ..client import BadAnswer, PeerClient
 from ..transport import CONTROL
 from . import DiscoveryContext, PeerSpec
-from .candidates import Answer
+from .candidate import Answer
 
 TARGET = b"/api/v1/health"
 # A gateway's answer is a few KiB; with hundreds of warnings some hundred.

@@ -29,7 +29,8 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from . import DiscoveryContext, PeerEvent, announcement
 from .addresses import announced, is_one_of, machine_addresses, machine_interfaces, parse, parse_all
 from .announcement import Announcement, CleartextRefused, Refused, Rules
-from .candidates import Ask, Candidates, Limits
+from .candidate import Ask, Limits
+from .candidates import Candidates
 from .health_probe import HealthProbe
 from .mdns_compatible import Heard, ask
 
@@ -157,6 +158,9 @@ class MdnsPeers:
             return f"mDNS is not used: {self._reason}"
         try:
             self._machine = await anyio.to_thread.run_sync(machine_addresses)
+            if self._interfaces and not any(is_one_of(text, self._machine) for text in self._interfaces):
+                self._judge()
+                return f"mDNS is not used yet: {self._reason}"
             self._zeroconf = self._sockets()
             await self._zeroconf.zeroconf.async_wait_for_start()
             if self._discover:
@@ -172,19 +176,25 @@ class MdnsPeers:
             await self._close()
             self._become(DOWN, f"{type(error).__name__}: {error}")
             return f"mDNS is not used: {self._reason}"
+        self._judge()
+        if self._state == DEGRADED:
+            _log.warning("mDNS: %s", self._reason)
+        return ""
+
+    def _judge(self) -> None:
+        """`ok`, or `degraded` because there is less to announce on than asked for."""
         missing = [text for text in self._interfaces if not is_one_of(text, self._machine)]
         if missing:
             text = f"aggregation.mdns_interfaces: {', '.join(missing)} is no address of this machine"
-            _log.warning("mDNS: %s", text)
-            self._become(DEGRADED, text)
+            self._become(DEGRADED if len(missing) < len(self._interfaces) else DOWN, text)
+        elif self._info is not None and not self._info.addresses:
+            self._become(DEGRADED, "this machine has no address to announce")
         else:
             self._become(OK)
-        return ""
 
     def _sockets(self) -> AsyncZeroconf:
         if self._interfaces:
-            here = [text for text in self._interfaces if is_one_of(text, self._machine)]
-            return AsyncZeroconf(interfaces=here or list(self._interfaces))
+            return AsyncZeroconf(interfaces=[text for text in self._interfaces if is_one_of(text, self._machine)])
         every = machine_interfaces()
         try:
             return AsyncZeroconf(interfaces=every)
@@ -201,10 +211,9 @@ class MdnsPeers:
 
     async def _register(self, zeroconf: AsyncZeroconf) -> None:
         addresses = announced(self._host, self._interfaces, self._machine)
-        if all(address.is_loopback for address in parse_all(addresses)):
+        if addresses and all(address.is_loopback for address in parse_all(addresses)):
             _log.warning(
-                "mDNS: this gateway is announced at %s, where no other machine reaches it",
-                ", ".join(addresses) or "no address",
+                "mDNS: this gateway is announced at %s, where no other machine reaches it", ", ".join(addresses)
             )
         self._info = AsyncServiceInfo(
             self._type,
@@ -216,7 +225,8 @@ class MdnsPeers:
         )
         # Two of one name tell themselves apart by their ids; the second gets a number.
         broadcast = await zeroconf.async_register_service(self._info, allow_name_change=True)
-        _log.info("mDNS: announced as '%s' at %s, port %d", self._info.name, ", ".join(addresses), self._port)
+        where = ", ".join(addresses) or "no address"
+        _log.info("mDNS: announced as '%s' at %s, port %d", self._info.name, where, self._port)
         await broadcast
 
     async def _follow_addresses(self) -> None:
@@ -234,7 +244,8 @@ class MdnsPeers:
             if self._info is not None and addresses != announced(self._host, self._interfaces, before):
                 self._info.addresses = [one.packed for one in parse_all(addresses)]
                 await (await self._zeroconf.async_update_service(self._info))
-                _log.info("mDNS: announced at %s now", ", ".join(addresses))
+                _log.info("mDNS: announced at %s now", ", ".join(addresses) or "no address")
+            self._judge()
         except (OSError, ZeroconfError, RuntimeError) as error:
             self._become(DEGRADED, f"after a change of addresses: {error}")
             _log.warning("mDNS: %s", self._reason)
