@@ -42,15 +42,24 @@ def pair(one: Fleet, domains: Callable[[], int]) -> tuple[Gateway, Gateway]:
     return a, b
 
 
+def faults_of(gateway: Gateway, status: str) -> list[str]:
+    """Codes and first sources of the faults that the gateway itself keeps."""
+    items = gateway.get(f"/faults?status={status}").json()["items"]
+    return [f"{item['fault_code']} of {item['reporting_sources'][0]}" for item in items if "x-medkit" not in item]
+
+
 def test_a_killed_peer_is_marked_and_comes_back_under_the_same_ids(one: Fleet, ros_domains: Callable[[], int]) -> None:
     a, b = pair(one, ros_domains)
     b.kill()
     a.lists_no("apps", "gateway_b")
     assert a.get("/apps/gateway_b").status_code == 502
     assert a.get("/faults").json()["x-medkit"]["failed_peers"] == ["peer_b"]
+    offline = ["PEER_OFFLINE of peer_b"]
+    eventually(lambda: faults_of(a, "confirmed") == offline, within=20, message=lambda: a.output)
     one.again(b)
     a.lists("apps", "gateway_b")
     assert a.get("/apps/gateway_b").status_code == 200
+    eventually(lambda: faults_of(a, "healed") == offline, within=20, message=lambda: a.output)
 
 
 def test_a_killed_aggregator_comes_back_with_the_ids_it_had_given(one: Fleet, ros_domains: Callable[[], int]) -> None:
