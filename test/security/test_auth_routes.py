@@ -101,6 +101,12 @@ def test_a_body_that_cannot_be_read_is_refused(path: str, kind: str, body: bytes
     assert error(post(path, content=body, headers={"content-type": kind})) == (400, "invalid_request")
 
 
+def test_a_body_that_is_too_long_is_refused_whatever_it_says() -> None:
+    for form in ("json", "data"):
+        assert error(post("authorize", **{form: {**ADMIN, "more": "x" * 33_000}})) == (400, "invalid_request")
+        assert post("authorize", **{form: {**ADMIN, "more": "x" * 30_000}}).status_code == 200
+
+
 @given(st.binary(max_size=200), st.sampled_from(["application/json", "application/x-www-form-urlencoded"]))
 def test_no_body_is_too_strange(body: bytes, kind: str) -> None:
     for path in ("authorize", "token", "revoke"):

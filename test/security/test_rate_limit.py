@@ -167,6 +167,14 @@ def test_idle_buckets_are_forgotten_and_those_in_use_are_not() -> None:
     assert len(buckets) == 1
 
 
+def test_a_bucket_is_not_forgotten_before_it_is_full() -> None:
+    now = [0.0]
+    buckets = Buckets(max_idle_s=1, cleanup_interval_s=1, clock=lambda: now[0])
+    buckets.get("x", 60).tokens = 0.0
+    now[0] += 5.0
+    assert buckets.get("x", 60).remaining == 5
+
+
 @given(
     st.integers(1, 1000),
     st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=60),

@@ -237,6 +237,20 @@ def test_a_revoked_token_stays_revoked_over_a_restart(tmp_path: Path) -> None:
     assert again.principal(kept).is_admin
 
 
+def test_a_revocation_is_kept_as_long_as_the_last_token_that_came_of_it(tmp_path: Path) -> None:
+    day = 86_400
+    now = [float(10**9)]
+    lives = {"token_expiry_seconds": 10 * day, "refresh_token_expiry_seconds": 10 * day}
+    one = authority(tmp_path, clock=lambda: now[0], **lives)
+    grant = one.authorize("admin", "pass-of-admin-x", "x")
+    now[0] += 9 * day
+    renewed = one.refresh(grant.refresh_token).access_token
+    one.revoke(grant.refresh_token)
+    now[0] += 5 * day  # the refresh token has expired, and what it gave has not
+    one.revoke(one.authorize("viewer", "pass-of-viewer-x", "x").access_token)
+    assert refused(renewed, one) == "Token has been revoked"
+
+
 def test_a_client_that_was_taken_away_gets_no_new_token_and_one_that_was_lowered_gets_a_lower_one() -> None:
     grants = {role: ONE.authorize(role, f"pass-of-{role}-x", "x") for role in ("operator", "admin")}
     later = authority(clients=["admin:pass-of-admin-x:viewer"])
