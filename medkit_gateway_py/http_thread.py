@@ -378,8 +378,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Accepted sockets inherit it. A stream says something at least every 30 s, so a client that vanished without
-        # a word is noticed; without this, the kernel repeats what it sent for a quarter of an hour.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SENT_UNSEEN_S * 1000))
+        # a word is noticed; without this, the kernel repeats what it sent for a quarter of an hour. It also ends a
+        # download whose client takes nothing for so long; only Linux has it.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SENT_UNSEEN_S * 1000))
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:

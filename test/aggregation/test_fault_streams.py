@@ -17,6 +17,8 @@ from support.fake_peer import TestGateway, running, tree_of
 from support.streams import StreamClient
 from support.waiting import async_eventually
 
+from .test_compatible import CompatibleGateway, app
+
 pytestmark = pytest.mark.anyio
 STREAM = "/api/v1/faults/stream"
 
@@ -312,3 +314,60 @@ async def test_the_stream_of_everything_tells_of_peers_and_of_their_faults() -> 
 def _last(client: StreamClient, event: str) -> dict[str, Any]:
     found = client.data(event)
     return dict(found[-1]) if found else {}
+
+
+class StreamingCompatible(CompatibleGateway):
+    """A gateway of the other kind that streams faults; a connection ends when it is told `None`."""
+
+    def __init__(self, **entities: list[Any]) -> None:
+        super().__init__(**entities)
+        self.said: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.stream_heads: list[bytes] = []
+        self._others = self._handler
+        self._handler = self._serve
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"GET /api/v1/faults/stream "):
+            again = asyncio.StreamReader()
+            again.feed_data(head)
+            await self._others(again, writer)
+            return
+        self.stream_heads.append(head.lower())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n:keepalive\n\n")
+        while (said := await self.said.get()) is not None:
+            writer.write(said)
+            await writer.drain()
+
+    def fault(self, number: int, code: str) -> None:
+        """Tell of a fault of its app `cam`."""
+        data = {
+            "event_type": "fault_confirmed",
+            "fault": {"fault_code": code, "status": "CONFIRMED"},
+            "timestamp": 1.0,
+            "x-medkit": {"entity_type": "apps", "entity_id": "cam", "origin": "forged", "event_id": "forged"},
+        }
+        self.said.put_nowait(f"id: {number}\nevent: fault_confirmed\ndata: ".encode() + orjson.dumps(data) + b"\n\n")
+
+
+async def test_a_gateway_without_a_tree_is_heard_too_and_its_restart_is_a_gap() -> None:
+    async with StreamingCompatible(apps=[app("cam")]) as cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        async with running(a):
+            await a.serve_tree(tree_of(["cam"]))
+            await async_eventually(lambda: "cpp__cam" in a.federation.tree.apps, within=10)
+            async with listening(a) as client:
+                await async_eventually(lambda: cpp.stream_heads)
+                assert b"x-medkit-no-fan-out: 1\r\n" in cpp.stream_heads[0]
+                assert b"last-event-id" not in cpp.stream_heads[0]
+                cpp.fault(41, "ONE")
+                await heard(client, "ONE")
+                medkit = client.data()[0]["x-medkit"]
+                assert (medkit["peer"], medkit["entity_id"]) == ("cpp", "cpp__cam")
+                cpp.said.put_nowait(None)
+                await async_eventually(lambda: len(cpp.stream_heads) == 2, within=10)
+                assert b"last-event-id: 41\r\n" in cpp.stream_heads[1]
+                # Ids begin anew only in another process, and what the first one said last may be lost.
+                cpp.fault(1, "TWO")
+                await heard(client, "TWO")
+                assert client.names() == ["fault_confirmed", "peer_down", "peer_up", "gap", "fault_confirmed"]

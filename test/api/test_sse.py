@@ -243,3 +243,17 @@ async def test_one_event_is_joined_once_for_all_who_stand_at_the_same_place() ->
     log = EventLog(100, 1 << 20)
     log.append(lambda _: b"x")
     assert log.read(0) is log.read(0)
+
+
+def test_a_client_that_is_far_behind_gets_its_events_in_pieces_of_bounded_size() -> None:
+    log = EventLog(1000, 1 << 24)
+    for _ in range(100):
+        log.append(lambda _: b"x" * 10_000)
+    log.append(lambda _: b"y" * 200_000)
+    at, seen = 0, b""
+    while at < log.newest:
+        batch = log.read(at)
+        # An event that is longer than a piece comes alone.
+        assert len(batch.body) <= sse.MAX_BATCH or batch.last == at + 1
+        at, seen = batch.last, seen + batch.body
+    assert seen == b"x" * 1_000_000 + b"y" * 200_000
