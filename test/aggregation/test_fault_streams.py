@@ -253,6 +253,33 @@ async def test_what_is_lost_behind_a_peer_is_said_with_its_way() -> None:
         await async_eventually(lambda: any(one["peer"] == "b/c" for one in client.data("peer_down")), within=15)
 
 
+async def test_an_event_that_comes_again_by_another_way_or_after_a_resumption_is_known() -> None:
+    event = {"event_type": "fault_confirmed", "fault": {"fault_code": "ONCE"}, "timestamp": 1.0}
+
+    async def repeats(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+        origin = b.identity.id
+        for number, key in ((1, "x-1"), (2, "x-1"), (3, "x-2"), (4, "x-1")):
+            data = {**event, "x-medkit": {"origin": origin, "event_id": key, "peer": "far"}}
+            body = frame(orjson.dumps(data), event="fault_confirmed", number=str(number))
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        end = frame(orjson.dumps({**event, "fault": {"fault_code": "END"}}), event="fault_confirmed", number="5")
+        await send({"type": "http.response.body", "body": end, "more_body": True})
+        await asyncio.sleep(30)
+
+    b = TestGateway("b", {})
+    b.routes[STREAM] = repeats
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"]))
+        a = TestGateway("a", {"b": b.url})
+        async with running(a):
+            await async_eventually(lambda: "cam" in a.federation.tree.apps)
+            async with listening(a) as client:
+                await heard(client, "END")
+                assert codes(client) == ["ONCE", "ONCE", "END"]
+                assert [one["x-medkit"]["event_id"] for one in client.data()][:2] == ["x-1", "x-2"]
+
+
 async def test_a_hostile_peer_changes_nothing_for_the_others() -> None:
     other = {"event_type": "fault_confirmed", "fault": {"fault_code": "FORGED"}, "timestamp": 1.0}
 

@@ -25,6 +25,7 @@ from medkit_gateway_py.aggregation.sections import (
 )
 from medkit_gateway_py.api.sse import HEADERS, frame
 from support.fake_peer import TestGateway, answer, running, tree_of
+from support.streams import StreamClient
 from support.waiting import async_eventually
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +153,22 @@ async def test_a_follower_that_was_away_gets_what_it_missed_or_the_whole() -> No
             assert a.federation.peers[0].status == "online"
 
 
+@pytest.mark.parametrize("place", ["", "nonsense", "boot-3", "@boot-999999", "@boot--1", "@boot-", "@boot-" + "9" * 40])
+async def test_a_follower_that_is_nowhere_is_told_where_the_tree_is(place: str) -> None:
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"]))
+        headers = {"Last-Event-ID": place.replace("@boot", b.identity.boot_id), "X-Medkit-Via": "a"}
+        async with StreamClient(b.port, STREAM, headers) as client:
+            client.read_on()
+            await async_eventually(lambda: client.events)
+            version = b.federation.tree.version
+            assert client.data() == [{"base": version, "seq": version, "set": [], "gone": []}]
+            await b.serve_tree(tree_of(["cam", "new"]))
+            await async_eventually(lambda: len(client.events) == 2)
+            assert (client.data()[1]["base"], client.events[1].id) == (version, f"{b.identity.boot_id}-{version + 1}")
+
+
 async def test_a_peer_whose_places_are_taken_is_polled() -> None:
     b = TestGateway("b", {})
     b.streams = type(b.streams)(100, 0)
@@ -169,14 +186,16 @@ Send = Callable[[Any], Awaitable[None]]
 Talk = Callable[[Send], Awaitable[None]]
 
 
-def streaming(talk: Talk) -> Any:
-    """A route that begins a stream and then does what `talk` does."""
+def streaming(talk: Talk, boot_id: str = "") -> Any:
+    """A route that begins a stream and then does what `talk` does; `@boot` in it is the boot id of the gateway."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
 
         async def say(body: bytes) -> None:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send(
+                {"type": "http.response.body", "body": body.replace(b"@boot", boot_id.encode()), "more_body": True}
+            )
 
         await talk(say)
 
@@ -189,12 +208,12 @@ async def nothing(say: Any) -> None:
 
 async def garbage(say: Any) -> None:
     for _ in range(100):
-        await say(b"event: delta\nid: x-1\ndata: {nonsense\n\n\x00\xff\xfe")
+        await say(b"event: delta\nid: @boot-1\ndata: {nonsense\n\n\x00\xff\xfe")
         await asyncio.sleep(0.01)
 
 
 async def wrong_json(say: Any) -> None:
-    await say(frame(b'{"base": "one", "set": 5}', event="delta", number="boot-1"))
+    await say(frame(b'{"base": "one", "set": 5}', event="delta", number="@boot-1"))
     await asyncio.sleep(30)
 
 
@@ -208,13 +227,22 @@ async def ends_at_once(say: Any) -> None:
     await say(b":\n\n")
 
 
-@pytest.mark.parametrize("talk", [nothing, garbage, wrong_json, endless_line, ends_at_once])
+@pytest.mark.parametrize(
+    ("talk", "most"),
+    [
+        (nothing, 1),
+        (garbage, 1),
+        (wrong_json, 1),
+        (endless_line, 1),
+        (ends_at_once, peer_module.SHORT_STREAMS_TO_POLL),
+    ],
+)
 async def test_a_peer_with_a_useless_stream_stays_online_and_its_changes_are_polled(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch
+    talk: Talk, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medkit_gateway_py.aggregation.tree_sync.MAX_TREE", 300_000)
     b, good = TestGateway("b", {}), TestGateway("good", {})
-    b.routes[STREAM] = streaming(talk)
+    b.routes[STREAM] = streaming(talk, b.identity.boot_id)
     async with running(b, good):
         await b.serve_tree(tree_of(["cam"]))
         await good.serve_tree(tree_of(["nav"]))
@@ -228,7 +256,9 @@ async def test_a_peer_with_a_useless_stream_stays_online_and_its_changes_are_pol
             await async_eventually(lambda: "new" in a.federation.tree.apps, within=10)
             assert a.federation.peers[0].status == "online"
             # It is not asked for a stream over and over.
-            assert sum(path == STREAM for _, path, _ in b.requests) <= peer_module.SHORT_STREAMS_TO_POLL
+            b_polls = sum(path == TREE for _, path, _ in b.requests)
+            await async_eventually(lambda: sum(path == TREE for _, path, _ in b.requests) > b_polls + 1, within=10)
+            assert sum(path == STREAM for _, path, _ in b.requests) <= most
 
 
 async def test_a_peer_that_falls_silent_is_offline_after_three_seconds() -> None:
