@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .load import Generator, Measured
-from .processes import Failed
+from .processes import Failed, wait_for
 from .topology import API, NODES, SOURCE_A, SOURCE_B, Topology, data_item
 
 WARM_UP_S = 0.3
+FAULTS_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """A path of gateway A. `revalidates`: sent with the ETag of the answer before, so that 304 is the right one."""
+    """A path of gateway A. `revalidates`: sent with the ETag of the answer before, so 304 is right. `body`: POST."""
 
     name: str
     title: str
     path: str
     revalidates: bool = False
+    body: str = ""
 
 
 CASES = (
@@ -32,7 +35,12 @@ CASES = (
     Case("data", "GET a data item", data_item(SOURCE_A)),
     Case("data_forwarded", "GET a data item through one forward", data_item(SOURCE_B)),
     Case("faults", "GET /faults, fan-out to one peer", f"{API}/faults"),
+    Case("service", "POST a service call", f"{API}/apps/{SOURCE_A}/operations/trigger/executions", body="{}"),
+    Case("parameters", "GET the parameters of a node", f"{API}/apps/{SOURCE_A}/configurations"),
 )
+FAULTS = 1000
+# Only once these faults are there, which would make the case `faults` another one.
+LATE_CASES = (Case("faults_1000", f"GET {FAULTS} faults of an app", f"{API}/apps/{SOURCE_A}/faults"),)
 
 
 @dataclass
@@ -78,10 +86,15 @@ def medians(stretches: Sequence[Measured]) -> dict[str, Any]:
 
 
 def run_cases(
-    topology: Topology, generator: Generator, seconds: float, rounds: int, say: Callable[[str], None]
+    topology: Topology,
+    generator: Generator,
+    seconds: float,
+    rounds: int,
+    say: Callable[[str], None],
+    wanted: Sequence[Case] = CASES,
 ) -> list[Series]:
     """Every case once a round, the yardstick before each. Raises Failed when an answer is not the one expected."""
-    every = [Series(case) for case in CASES]
+    every = [Series(case) for case in wanted]
     yardstick, a, b = topology.yardstick, topology.a, topology.b
     generator.run(yardstick.url, min(WARM_UP_S, seconds), yardstick)
     for number in range(rounds):
@@ -90,9 +103,9 @@ def run_cases(
             headers, status = _expected(topology, series)
             url = f"{a.url}{case.path}"
             if number == 0:
-                generator.run(url, min(WARM_UP_S, seconds), a, b, headers, status)
+                generator.run(url, min(WARM_UP_S, seconds), a, b, headers, status, case.body)
             bare = generator.run(f"{yardstick.url}/", seconds, yardstick)
-            one = generator.run(url, seconds, a, b, headers, status)
+            one = generator.run(url, seconds, a, b, headers, status, case.body)
             series.yardsticks.append(bare)
             series.stretches.append(one)
             say(
@@ -102,12 +115,24 @@ def run_cases(
     return every
 
 
+def provoke_faults(topology: Topology) -> None:
+    """Have source_a report so many faults, and wait until gateway A lists all of them."""
+    topology.robot_a.ask(f"faults {SOURCE_A}:F {FAULTS} {FAULTS}")
+    topology.robot_a.answer()
+
+    def listed() -> bool:
+        body = topology.a.get(f"{API}/apps/{SOURCE_A}/faults")[2]
+        return len(json.loads(body)["items"]) >= FAULTS
+
+    wait_for(listed, FAULTS_WITHIN_S, f"{FAULTS} faults to be listed")
+
+
 def _expected(topology: Topology, series: Series) -> tuple[list[str], int]:
     """The headers to send now, and the status that is right; asks once to see that the path answers at all."""
     path = series.case.path
-    status, headers, body = topology.a.get(path)
+    status, headers, body = topology.a.get(path, series.case.body)
     if status != 200:
-        raise Failed(f"GET {path} answered {status}: {body[:300].decode(errors='replace')}")
+        raise Failed(f"{path} answered {status}: {body[:300].decode(errors='replace')}")
     series.size = 0 if series.case.revalidates else len(body)
     if not series.case.revalidates:
         return [], 200

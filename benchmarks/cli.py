@@ -105,6 +105,8 @@ def _measure(own: argparse.Namespace, generator: Generator) -> dict[str, Any]:
         _say(f"idle for {idle_s:g} s")
         resting = idle.measure(running, idle_s)
         series = cases.run_cases(running, generator, own.seconds, own.rounds, _say)
+        cases.provoke_faults(running)
+        series += cases.run_cases(running, generator, own.seconds, own.rounds, _say, cases.LATE_CASES)
         idle.after_load(resting)
         _say(f"from a node to its listing, {tries} tries each")
         delays = freshness.measure(running, tries)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.client --url http://127.0.0.1:8080/api/v1/health --connections 16 --seconds 3
 
-Prints one JSON object. Ends at `--seconds` or `--max-requests`, whichever comes first.
+With `--body` it is a POST of that JSON. Prints one JSON object. Ends at `--seconds` or `--max-requests`, whichever comes
+first.
 """
 
 from __future__ import annotations
@@ -100,14 +101,18 @@ class Connection(asyncio.Protocol):
 
 
 async def load(
-    url: str, connections: int, seconds: float, headers: Sequence[str], status: int, max_requests: int
+    url: str, connections: int, seconds: float, headers: Sequence[str], status: int, max_requests: int, body: str = ""
 ) -> dict[str, Any]:
     """Run and summarise: `requests` with the right status, `seconds`, `p50_ms`, `p99_ms`, `errors`."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "Accept: */*", *headers]
-    run = Run("\r\n".join([*lines, "", ""]).encode("latin-1"), status, seconds, max_requests)
+    method = "POST" if body else "GET"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Accept: */*", *headers]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body.encode())}"]
+    request = "\r\n".join([*lines, "", ""]).encode("latin-1") + body.encode()
+    run = Run(request, status, seconds, max_requests)
     loop = asyncio.get_running_loop()
     opened = []
     for _ in range(connections):
@@ -144,10 +149,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--status", type=int, default=200, help="the answer that counts; others are errors")
+    parser.add_argument("--body", default="", help="JSON to POST")
     parser.add_argument("--max-requests", type=int, default=2_000_000)
     own = parser.parse_args()
     uvloop.install()
-    running = load(own.url, own.connections, own.seconds, own.header, own.status, own.max_requests)
+    running = load(own.url, own.connections, own.seconds, own.header, own.status, own.max_requests, own.body)
     print(json.dumps(asyncio.run(running)))
     return 0
 

@@ -69,11 +69,13 @@ class Generator:
         peer: Child | None = None,
         headers: Sequence[str] = (),
         status: int = 200,
+        body: str = "",
     ) -> Measured:
         """Load for `seconds`. Raises RuntimeError when the generator fails or nothing at all was answered."""
         # Warming up is shorter than what wrk can do, and nobody looks at its numbers.
-        by_wrk = self.name == "wrk" and seconds >= 1
-        command = self._wrk_command(url, seconds, headers) if by_wrk else self._own(url, seconds, headers, status)
+        # It would need a script for anything but GET.
+        by_wrk = self.name == "wrk" and seconds >= 1 and not body
+        command = self._wrk_command(url, seconds, headers) if by_wrk else self._own(url, seconds, headers, status, body)
         own_before = _children_cpu_s()
         before, peer_before = server.cpu_s(), peer.cpu_s() if peer else 0.0
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + GRACE_S, check=False)
@@ -102,11 +104,12 @@ class Generator:
             *named, url,
         ]  # fmt: skip
 
-    def _own(self, url: str, seconds: float, headers: Sequence[str], status: int) -> list[str]:
+    def _own(self, url: str, seconds: float, headers: Sequence[str], status: int, body: str) -> list[str]:
         named = [item for header in headers for item in ("--header", header)]
         return [
             sys.executable, "-m", "benchmarks.client", "--url", url, "--connections", str(self.connections),
-            "--seconds", str(seconds), "--status", str(status), "--max-requests", str(MAX_REQUESTS), *named,
+            "--seconds", str(seconds), "--status", str(status), "--max-requests", str(MAX_REQUESTS), "--body", body,
+            *named,
         ]  # fmt: skip
 
 

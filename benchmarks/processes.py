@@ -133,10 +133,16 @@ class Server(Child):
         self.url = f"http://127.0.0.1:{port}"
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def get(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers by lower-case name, body. Raises OSError or HTTPException when there is no answer."""
+    def get(self, path: str, body: str = "") -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers by lower-case name, body; a POST when a body is given.
+
+        Raises OSError or HTTPException when there is no answer.
+        """
         try:
-            self._connection.request("GET", path)
+            if body:
+                self._connection.request("POST", path, body, {"Content-Type": "application/json"})
+            else:
+                self._connection.request("GET", path)
             answer = self._connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         except (OSError, http.client.HTTPException):

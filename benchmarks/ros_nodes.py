@@ -17,8 +17,10 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Temperature
+from std_srvs.srv import Trigger
 
 NAMESPACE = "/bench"
 PERIOD_S = 0.1
@@ -44,9 +46,14 @@ def main() -> int:
     rclpy.init(args=[])
     nodes: dict[str, Any] = {name: Node(name, namespace=NAMESPACE) for name in _names(own.count)}
     source = Node(own.source, namespace=NAMESPACE)
+    source.create_service(Trigger, f"/{NAMESPACE.strip('/')}/{own.source}/trigger", lambda _request, response: response)
     ended = threading.Event()
     thread = threading.Thread(target=publish, args=(source, ended), daemon=True)
     thread.start()
+    # The source alone answers: its parameters and its service are measured.
+    executor = SingleThreadedExecutor()
+    executor.add_node(source)
+    threading.Thread(target=_spin, args=(executor, ended), daemon=True).start()
     print("ready", flush=True)
     try:
         _serve(nodes, source)
@@ -57,6 +64,11 @@ def main() -> int:
         thread.join(2.0)
         rclpy.try_shutdown()
     return 0
+
+
+def _spin(executor: SingleThreadedExecutor, ended: threading.Event) -> None:
+    while not ended.is_set():
+        executor.spin_once(timeout_sec=0.1)
 
 
 def _names(count: int) -> list[str]:

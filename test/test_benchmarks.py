@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-CASES = ("health", "apps", "apps_304", "detail", "data", "data_forwarded", "faults")
+CASES = (
+    "health",
+    "apps",
+    "apps_304",
+    "detail",
+    "data",
+    "data_forwarded",
+    "faults",
+    "service",
+    "parameters",
+    "faults_1000",
+)
 
 WRK = """Running 1s test @ http://127.0.0.1:23000/
   1 threads and 16 connections
