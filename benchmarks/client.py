@@ -2,7 +2,7 @@
 
     python -m benchmarks.client --url http://127.0.0.1:8080/api/v1/health --connections 16 --seconds 3
 
-With `--body` it is a POST of that JSON. Prints one JSON object. Ends at `--seconds` or `--max-requests`, whichever comes
+With `--body` it is a POST of that JSON. Prints one JSON object. Ends at `--seconds` or `--max-requests`, whichever is
 first.
 """
 
