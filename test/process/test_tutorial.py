@@ -177,7 +177,7 @@ def test_step_6_a_chain_lists_and_forwards_through_two_hops(tmp_path: Path, ros_
         c.kill()
         a.lists_no("components", "leaf")
         assert a.get("/apps/pressure_sensor/data").status_code == 502
-        # Behind the middle one it goes by the name that it calls itself.
+        # Behind the middle one it goes by the name that the middle one has for it.
         eventually(
-            lambda: a.get("/faults").json()["x-medkit"].get("failed_peers") == ["mid_level/gateway_c"], within=10
+            lambda: a.get("/faults").json()["x-medkit"].get("failed_peers") == ["mid_level/leaf_system"], within=10
         )
