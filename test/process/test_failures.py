@@ -214,3 +214,37 @@ def test_a_slow_peer_does_not_slow_local_requests(one: Fleet, ros_domains: Calla
     finally:
         release.set()
         liar.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_node_that_dies_between_list_and_read_gives_documented_answers(one: Fleet, ros_domain: int) -> None:
+    gateway = one.gateway(
+        "a", ros_domain, parameters={"service_call_timeout_sec": 1, "parameter_service_timeout_sec": 0.5}
+    )
+    robot = one.robot("a", ros_domain)
+    gateway.lists("apps", "temp_sensor", "calibration", "long_calibration")
+    path = "/apps/temp_sensor/data/powertrain/engine/temperature"
+    eventually(lambda: gateway.get(path).json()["x-medkit"]["status"] == "data", within=20.0)
+    robot.kill()
+    # Killed nodes stay in the graph for some 19 s, so all of it is still listed.
+    assert {"temp_sensor", "calibration"} <= gateway.ids("apps")
+    statuses: dict[str, int] = {}
+    for app in ("temp_sensor", "calibration", "long_calibration"):
+        for part in ("", "/data", "/operations", "/configurations", "/faults", "/logs", "/status"):
+            answer = gateway.get(f"/apps/{app}{part}")
+            statuses[f"/apps/{app}{part}"] = answer.status_code
+            assert answer.status_code in (200, 503), answer.text
+    assert statuses["/apps/temp_sensor/configurations"] == 503, statuses
+    assert gateway.get(path).status_code == 200
+    called = gateway.client.post("/apps/calibration/operations/calibrate/executions", json={})
+    assert (called.status_code, called.json()["vendor_code"]) == (500, "x-medkit-ros2-service-unavailable")
+    started = gateway.client.post(
+        "/apps/long_calibration/operations/long_calibration/executions", json={"parameters": {"order": 3}}
+    )
+    assert started.status_code in (500, 503), started.text
+    assert started.json()["error_code"] == "vendor-error", started.text
+    changed = gateway.client.put("/apps/temp_sensor/configurations/use_sim_time", json={"data": True})
+    assert changed.status_code == 503, changed.text
+    # Once the graph has noticed, they are unknown, and in no list.
+    gateway.lists_no("apps", "temp_sensor", "calibration", within=40.0)
+    assert gateway.get(path).json()["error_code"] == "entity-not-found"
