@@ -25,6 +25,7 @@ from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
+from .api.errors import quiet_unfinished
 from .api.plugin_routes import PluginRoutes, usable
 from .api.protocol import BoundedProtocol
 from .api.sse import Streams
@@ -206,8 +207,7 @@ class HttpThread:
         await plugins.start()
         routes = usable(plugins, await plugins.routers())
         server = uvicorn.Server(self._server_config(context, routes))
-        # An answer is left unfinished on purpose only, and whoever does so has said why.
-        logging.getLogger("uvicorn.error").addFilter(_not_unfinished)
+        quiet_unfinished()
         try:
             # Our own nodes get their ids before any peer's.
             await rosout.start()
@@ -352,10 +352,6 @@ def _ros_block(hints: dict[str, str]) -> dict[str, Any]:
         "rmw": hints["RMW"],
         "discovery_range": hints["discovery range"],
     }
-
-
-def _not_unfinished(record: logging.LogRecord) -> bool:
-    return record.msg != "ASGI callable returned without completing response."
 
 
 def _tell_servers(tree: FederatedTree, services: ServiceCaller, actions: ActionCaller) -> None:

@@ -25,7 +25,7 @@ from .compatible import CompatiblePoll
 from .peer_discovery import PeerSpec
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
 from .transport import CONTROL
-from .tree_sync import FULL_RETRY_S, StreamRefused, follow_tree
+from .tree_sync import TreeStream
 
 OURS, COMPATIBLE = "medkit_gateway_py", "compatible"
 TREE_TARGET = b"/api/v1/x-medkit/tree"
@@ -42,9 +42,6 @@ MIN_POLL_GAP_S = 0.2
 TREE_TOTAL_TIMEOUTS = 5
 # One 404 may come from a proxy while a gateway restarts; as many in a row mean another kind of gateway.
 STRANGE_ANSWERS_TO_SWITCH = 3
-# A stream that keeps ending this soon is no gain over polling.
-SHORT_STREAM_S = 2.0
-SHORT_STREAMS_TO_POLL = 4
 
 _log = logging.getLogger(__name__)
 
@@ -115,11 +112,11 @@ class Peer:
         self._rtt_s: float | None = None
         self._dropped: tuple[DroppedItem, ...] = ()
         self._dropped_count = 0
+        self._dropped_text = ""
         self._wake = anyio.Event()
         self._document: TreeDocument | None = None
-        self._no_stream_until = 0.0
+        self._stream = TreeStream(self.client, self._max_entities)
         self._stream_ended = False
-        self._short_streams = 0
 
     @property
     def is_online(self) -> bool:
@@ -256,39 +253,13 @@ class Peer:
 
     async def _follow(self) -> bool:
         """Follow its stream of changes for as long as that goes; False when it gives none."""
-        started = time.monotonic()
-        if self._document is None or started < self._no_stream_until:
+        if self._document is None:
             return False
         try:
-            await follow_tree(
-                self.client, self._document, self._max_entities, self._timeout_s, self._heard, self._accept
-            )
-        except StreamRefused as error:
-            self._poll_instead(str(error), error.retry_s)
-            return False
-        except (BadAnswer, TreeDocumentError) as error:
-            self._etag = ""
-            self._poll_instead(f"sends a stream that cannot be used: {error}", FULL_RETRY_S)
-            return False
+            return await self._stream.follow(self._document, self._heard, self._accept)
         except NotResponding as error:
             self._silent(error.message)
-        except (PeerUnavailable, ServiceUnavailable) as error:
-            # The poll that comes next decides whether the peer is gone or only its stream.
-            _log.debug("%s", error.message)
-        except Exception:
-            _log.exception("Following peer '%s' failed", self.name)
-        self._short_streams = self._short_streams + 1 if time.monotonic() - started < SHORT_STREAM_S else 0
-        if self._short_streams >= SHORT_STREAMS_TO_POLL:
-            self._short_streams = 0
-            self._poll_instead("ends its streams at once", FULL_RETRY_S)
-            return False
-        # Not all who lost one gateway's stream shall come back at one moment.
-        await anyio.sleep(MIN_POLL_GAP_S * random.random())
-        return True
-
-    def _poll_instead(self, why: str, retry_s: float) -> None:
-        _log.info("Peer '%s' %s; it is polled instead", self.name, why)
-        self._no_stream_until = time.monotonic() + retry_s * (0.8 + 0.4 * random.random())
+            return True
 
     def _heard(self) -> bool:
         """Its stream said something; False when it is thought to be gone all the same, and the poll must decide."""
@@ -357,7 +328,9 @@ class Peer:
         if document.dropped_count:
             first = document.dropped[0]
             text = f"{document.dropped_count} items dropped, the first: {first.where}: {first.reason}"
-            _log.warning("Peer '%s': %s", self.name, text)
+            # Each change of a section with a bad item drops it again.
+            _log.log(logging.DEBUG if text == self._dropped_text else logging.WARNING, "Peer '%s': %s", self.name, text)
+            self._dropped_text = text
         self._take(document.gateway, document.sections)
 
     def _take(self, gateway: GatewayIdentity, sections: tuple[OriginSection, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Following the tree of one peer by its stream of changes (AGGREGATION.md §6). When to do so is decided in `peer.py`.
+"""Following the tree of one peer by its stream of changes (AGGREGATION.md §6); what comes of it is for `peer.py`.
 
 The whole tree was fetched before. A change that does not follow what we have ends the stream, and the whole is fetched
 again; so does everything that is wrong with it.
@@ -6,13 +6,16 @@ again; so does everything that is wrong with it.
 
 from __future__ import annotations
 
+import logging
+import random
+import time
 from collections.abc import AsyncIterator, Callable
 
 import anyio
 import httpx
 import orjson
 
-from ..errors import NotResponding, PeerUnavailable
+from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .event_reader import EventReader, StreamEvent, StreamGarbage
 from .sections import TreeDocument, TreeDocumentError, apply_delta
@@ -24,6 +27,12 @@ SILENCE_S = 3.0
 # A peer that has no stream, or no place in it, is polled meanwhile.
 NO_STREAM_RETRY_S = 60.0
 FULL_RETRY_S = 10.0
+# A stream that keeps ending this soon is no gain over polling.
+SHORT_STREAM_S = 2.0
+SHORT_STREAMS_TO_POLL = 4
+RECONNECT_S = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 class StreamRefused(Exception):
@@ -32,6 +41,54 @@ class StreamRefused(Exception):
     def __init__(self, text: str, retry_s: float) -> None:
         super().__init__(text)
         self.retry_s = retry_s
+
+
+class TreeStream:
+    """The stream of one peer over all its attempts: when to ask for it, and when to leave it and be polled."""
+
+    def __init__(self, client: PeerClient, max_entities: int) -> None:
+        self._client = client
+        self._max_entities = max_entities
+        self._not_before = 0.0
+        self._short_streams = 0
+
+    async def follow(
+        self, document: TreeDocument, on_alive: Callable[[], bool], on_document: Callable[[TreeDocument], None]
+    ) -> bool:
+        """Follow for as long as that goes; False when there is no stream now and polls must do.
+
+        Raises NotResponding when a stream that spoke fell silent; everything else that is wrong ends in a poll.
+        """
+        started = time.monotonic()
+        if started < self._not_before:
+            return False
+        client = self._client
+        try:
+            await follow_tree(client, document, self._max_entities, client.timeout_s, on_alive, on_document)
+        except StreamRefused as error:
+            return self._poll_instead(str(error), error.retry_s)
+        except (BadAnswer, TreeDocumentError) as error:
+            return self._poll_instead(f"sends a stream that cannot be used: {error}", FULL_RETRY_S)
+        except (PeerUnavailable, ServiceUnavailable) as error:
+            # The poll that comes next decides whether the peer is gone or only its stream.
+            _log.debug("%s", error.message)
+        except NotResponding:
+            raise
+        except Exception:
+            # A fault of ours with one peer must not end its task.
+            _log.exception("Following peer '%s' failed", client.name)
+        self._short_streams = self._short_streams + 1 if time.monotonic() - started < SHORT_STREAM_S else 0
+        if self._short_streams >= SHORT_STREAMS_TO_POLL:
+            self._short_streams = 0
+            return self._poll_instead("ends its streams at once", FULL_RETRY_S)
+        # Not all who lost one gateway's stream shall come back at one moment.
+        await anyio.sleep(RECONNECT_S * random.random())
+        return True
+
+    def _poll_instead(self, why: str, retry_s: float) -> bool:
+        _log.info("Peer '%s' %s; it is polled instead", self._client.name, why)
+        self._not_before = time.monotonic() + retry_s * (0.8 + 0.4 * random.random())
+        return False
 
 
 async def follow_tree(

@@ -102,6 +102,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_bug)
 
 
+def quiet_unfinished() -> None:
+    """Keep the server from logging answers without an end: that is how a stream or a forward breaks off, on purpose."""
+    logging.getLogger("uvicorn.error").addFilter(_is_no_unfinished)
+
+
+def _is_no_unfinished(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing response."
+
+
 class ErrorBoundary:
     """Turns what middleware raises into answers, and logs what nobody expected."""
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medkit_gateway_py.aggregation import peer as peer_module
+from medkit_gateway_py.aggregation import tree_sync
 from medkit_gateway_py.aggregation.sections import (
     GatewayIdentity,
     OriginSection,
@@ -234,7 +234,7 @@ async def ends_at_once(say: Any) -> None:
         (garbage, 1),
         (wrong_json, 1),
         (endless_line, 1),
-        (ends_at_once, peer_module.SHORT_STREAMS_TO_POLL),
+        (ends_at_once, tree_sync.SHORT_STREAMS_TO_POLL),
     ],
 )
 async def test_a_peer_with_a_useless_stream_stays_online_and_its_changes_are_polled(
