@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from jwt.api_jwt import decode_complete
 
 from .principal import ROLES
 from .refusals import TokenRefused
@@ -80,7 +81,7 @@ class Tokens:
         if len(token) > MAX_TOKEN_LENGTH or not _FORM.fullmatch(token):
             raise TokenRefused("Malformed token")
         try:
-            found = jwt.decode_complete(
+            found = decode_complete(
                 token,
                 self._keys.verifying,
                 # Fixed here: what the token itself asks for must not choose, least of all `none`.
