@@ -95,7 +95,8 @@ def _explain(error: Exception, ros_arguments: Sequence[str]) -> str:
 
 def _run(bridge: RosBridge, ros_arguments: Sequence[str], stop: threading.Event) -> int:
     from .discovery.provider import StartRefused
-    from .http_thread import HttpThread, PortTaken
+    from .http_server import PortTaken
+    from .http_thread import HttpThread
     from .parameters import check
     from .parameters.files import ParameterFileError, alias_overrides
     from .plugins.loading import load_plugins

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import threading
@@ -25,12 +24,11 @@ from .aggregation.routing import FederatedTree, Warn
 from .aggregation.sections import GatewayIdentity
 from .api.app import create_app
 from .api.context import GatewayContext
-from .api.errors import quiet_unfinished
-from .api.plugin_routes import PluginRoutes, usable
-from .api.protocol import BoundedProtocol
+from .api.plugin_routes import usable
 from .api.sse import Streams
 from .discovery.local import LocalDiscovery, layer_options
 from .discovery.provider import ProviderContext, StartRefused
+from .http_server import GRACEFUL_STOP_S, PortTaken, listen, server_of
 from .parameters import GatewayConfig
 from .plugins.api import EntityView
 from .plugins.loading import LoadedPlugins
@@ -58,17 +56,9 @@ from .state import StateStore
 if TYPE_CHECKING:
     from .security.authority import Authority, AuthSettings
 
-GRACEFUL_STOP_S = 1.5
-BIND_RETRY_S = 2.0
 START_TIMEOUT_S = 20.0
-# How long what was sent may stay without acknowledgement before a connection counts as broken.
-SENT_UNSEEN_S = 60.0
 
 _log = logging.getLogger(__name__)
-
-
-class PortTaken(RuntimeError):
-    """The address to listen on cannot be had; the message says which and why."""
 
 
 class HttpThread:
@@ -206,8 +196,7 @@ class HttpThread:
         # Before there are routes, because some of them are theirs.
         await plugins.start()
         routes = usable(plugins, await plugins.routers())
-        server = uvicorn.Server(self._server_config(context, routes))
-        quiet_unfinished()
+        server = server_of(create_app(context, routes), config.server, self._security.tls)
         try:
             # Our own nodes get their ids before any peer's.
             await rosout.start()
@@ -230,27 +219,6 @@ class HttpThread:
                     await close()
                 if scope.cancelled_caught:
                     _log.warning("%s did not end in time", getattr(close, "__qualname__", close))
-
-    def _server_config(self, context: GatewayContext, plugins: tuple[PluginRoutes, ...]) -> uvicorn.Config:
-        server = self._config.server
-        config = uvicorn.Config(
-            create_app(context, plugins),
-            loop="none",
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Whoever runs a proxy in front may say so one day; until then nobody may choose who he is.
-            proxy_headers=False,
-            timeout_keep_alive=server.keep_alive_timeout_sec,
-            timeout_graceful_shutdown=GRACEFUL_STOP_S,  # type: ignore[arg-type]
-        )
-        config.load()
-        # uvicorn's own context knows no least version of TLS.
-        config.ssl = self._security.tls
-        return config
 
     async def _authority(self, settings: AuthSettings) -> Authority:
         # Imported here: its libraries take their time, and most gateways do without.
@@ -360,34 +328,6 @@ def _tell_servers(tree: FederatedTree, services: ServiceCaller, actions: ActionC
     served = frozenset(use.name for app in apps for use in app.actions)
     actions.servers_seen(served)
     services.servers_seen(served.union(use.name for app in apps for use in app.services))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket with TCP_NODELAY; PortTaken says in words why there is none."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise PortTaken(f"server.host '{host}' is no address of this machine: {error.strerror or error}") from None
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Accepted sockets inherit it. A stream says something at least every 30 s, so a client that vanished without
-        # a word is noticed; without this, the kernel repeats what it sent for a quarter of an hour. It also ends a
-        # download whose client takes nothing for so long; only Linux has it.
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SENT_UNSEEN_S * 1000))
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        reason = "another process listens there" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-        raise PortTaken(
-            f"Cannot listen on {host}:{port}: {reason}. Choose another server.port, or stop the other process."
-        ) from None
-    listener.setblocking(False)
-    return listener
 
 
 def _has_uvloop() -> bool:
