@@ -186,6 +186,7 @@ class HttpThread:
             discovery=discovery.status,
             health_blocks=lambda: {
                 **self._health_blocks(reader, discovery),
+                "aggregation": federation.health(),
                 **federation.discovery_health(),
                 **faults.health(),
                 "plugins": plugins.health(),

@@ -21,8 +21,9 @@ from ..state import MAX_GIVEN
 from .echo import EchoFilter
 from .merge import MergeOptions, merge
 from .origins import Admitted, OriginMemory
-from .peer import Peer, PeerStatus
+from .peer import Peer
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
+from .peer_status import PeerStatus, health_block
 from .peers_watch import PeersWatch
 from .routing import FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection, tree_to_wire
@@ -123,6 +124,10 @@ class Federation:
     def subscribe(self, callback: Callable[[FederatedTree], None]) -> None:
         """Call `callback` on the loop with each new tree."""
         self._subscribers.append(callback)
+
+    def health(self) -> dict[str, Any]:
+        """The block of aggregation in `/health`."""
+        return health_block(self.enabled, self.peers, [one.message for one in self._file.warnings()])
 
     def discovery_health(self) -> dict[str, Any]:
         """The blocks of `/health` of those discoveries that have one, by their names."""

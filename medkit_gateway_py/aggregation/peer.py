@@ -10,7 +10,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -23,6 +22,7 @@ from .breaker import Breaker
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .compatible import CompatiblePoll
 from .peer_discovery import PeerSpec
+from .peer_status import PeerStatus
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
 from .transport import CONTROL
 from .tree_sync import TreeStream
@@ -44,35 +44,6 @@ TREE_TOTAL_TIMEOUTS = 5
 STRANGE_ANSWERS_TO_SWITCH = 3
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PeerStatus:
-    """What we know of a peer, for `/health` and `/x-medkit/peers`. Times `*_s` are seconds ago, `since` epoch seconds.
-
-    `kind` is `medkit_gateway_py`, `compatible` or "" while unknown; `role` is `peer`, `self` (our own address) or
-    `fallback` (a second address of another peer); both of these are not merged.
-    """
-
-    name: str
-    url: str
-    status: str
-    state: str
-    kind: str = ""
-    role: str = "peer"
-    source: str = "static"
-    instance_id: str = ""
-    boot_id: str = ""
-    version: str = ""
-    since: float = 0.0
-    last_seen_s: float | None = None
-    last_error: str = ""
-    rtt_ms: float | None = None
-    rtt_percentiles_ms: dict[str, float] | None = None
-    calls: dict[str, int] | None = None
-    counts: dict[str, int] | None = None
-    dropped_count: int = 0
-    dropped: tuple[DroppedItem, ...] = ()
 
 
 class Peer:

@@ -14,7 +14,7 @@ import anyio
 
 from ..errors import GatewayError
 from ..resources.faults.model import CONFIRMED, PREFAILED, PREPASSED, WARN, FaultBackend, Report
-from .peer import PeerStatus
+from .peer_status import PeerStatus
 
 PEER_OFFLINE = "PEER_OFFLINE"
 LOOK_S = 1.0

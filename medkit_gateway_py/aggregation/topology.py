@@ -16,7 +16,7 @@ from .routing import FederatedTree
 from .sections import GatewayIdentity, OriginSection
 
 if TYPE_CHECKING:
-    from .peer import PeerStatus
+    from .peer_status import PeerStatus
 
 Json = dict[str, Any]
 

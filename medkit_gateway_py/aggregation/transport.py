@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -73,8 +73,8 @@ class Outgoing:
 
     method: str
     target: bytes
-    headers: list[tuple[bytes, bytes]]
-    content: bytes | AsyncIterable[bytes] | None
+    headers: list[tuple[bytes, bytes]] = field(repr=False)  # tokens are among them
+    content: bytes | AsyncIterable[bytes] | None = field(repr=False)
     lane: str
     connect_s: float
     read_s: float

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from medkit_gateway_py.aggregation.peer import PeerStatus
 from medkit_gateway_py.aggregation.peer_discovery import DiscoveryContext, PeerEvent, PeerSpec
 from medkit_gateway_py.aggregation.peer_discovery.announcement import Announcement
 from medkit_gateway_py.aggregation.peer_discovery.candidate import Answer, Limits
 from medkit_gateway_py.aggregation.peer_discovery.candidates import Candidates
 from medkit_gateway_py.aggregation.peer_discovery.complaints import Complaints
+from medkit_gateway_py.aggregation.peer_status import PeerStatus
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from support.fake_peer import configuration
 from support.waiting import async_eventually

@@ -191,6 +191,27 @@ async def test_events_pass_at_once_and_the_peer_hears_when_the_client_leaves(app
         await async_eventually(lambda: [there] == LEFT, within=2)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.2])
+async def test_a_client_that_leaves_ends_the_peers_request_whenever_it_does(after_s: float) -> None:
+    seen: list[str] = []
+
+    async def hang(scope: Any, receive: Any, send: Any) -> None:
+        seen.append("asked")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        seen.append("left")
+
+    async with pair(timeout_ms=8000) as (a, b, _):
+        b.routes["/api/v1/apps/nav/data/x"] = hang
+        _, writer = await asyncio.open_connection("127.0.0.1", a.port)
+        writer.write(b"GET /api/v1/apps/nav/data/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        await async_eventually(lambda: seen == ["asked"])
+        await asyncio.sleep(after_s)
+        writer.transport.abort()
+        await async_eventually(lambda: seen == ["asked", "left"], within=3)
+        assert a.federation.peers[0].status == "online"
+
+
 async def test_a_client_that_leaves_while_uploading_ends_the_peers_request() -> None:
     seen: list[str] = []
 

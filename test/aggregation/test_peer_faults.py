@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from medkit_gateway_py.aggregation.peer import PeerStatus
 from medkit_gateway_py.aggregation.peer_faults import GRACE_S, PeerFaults
+from medkit_gateway_py.aggregation.peer_status import PeerStatus
 from medkit_gateway_py.errors import ServiceUnavailable
 from medkit_gateway_py.resources.faults.engine import Rules
 from medkit_gateway_py.resources.faults.model import WARN, Report

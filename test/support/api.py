@@ -16,7 +16,7 @@ import httpx
 
 from medkit_gateway_py.aggregation.federation import Federation as RealFederation
 from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
-from medkit_gateway_py.aggregation.peer import PeerStatus
+from medkit_gateway_py.aggregation.peer_status import PeerStatus
 from medkit_gateway_py.aggregation.routing import FederatedTree, Warn
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
 from medkit_gateway_py.api.app import create_app

@@ -16,7 +16,7 @@ from ..access import Access
 from ..sections import GatewayIdentity
 
 if TYPE_CHECKING:
-    from ..peer import PeerStatus
+    from ..peer_status import PeerStatus
 
 ENTRY_POINT_GROUP = "medkit_gateway_py.peer_discovery"
 BUILT_IN = {
