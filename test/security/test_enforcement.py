@@ -115,6 +115,15 @@ def test_reading_is_open_unless_everything_needs_a_token(path: str) -> None:
     assert ALL.get(path, headers={"If-None-Match": "*"}).status_code == 401
 
 
+def test_the_page_of_numbers_needs_a_token_where_everything_does() -> None:
+    viewer = [(b"authorization", b"Bearer " + token(READER, "viewer").encode())]
+    assert [raw(WRITE, "GET", "/metrics"), raw(ALL, "GET", "/metrics"), raw(ALL, "GET", "/metrics", viewer)] == [
+        200,
+        401,
+        200,
+    ]
+
+
 def test_what_is_open_stays_open_with_a_bad_token() -> None:
     assert WRITE.get("/apps", headers=bearer("x")).status_code == 200
     assert WRITE.get("/apps", headers={"Authorization": "Basic x"}).status_code == 200
