@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medkit_gateway_py.aggregation.operate import _TYPES, MAX_ADDED
 from medkit_gateway_py.aggregation.peers_file import _PEER_KEYS, parse_peers_file
-from medkit_gateway_py.api import metrics
+from medkit_gateway_py.api import fault_metrics, metrics
 from medkit_gateway_py.api.route_table import ROWS
 from medkit_gateway_py.parameters.aggregation import Aggregation
 from support.api import gateway
@@ -45,7 +45,10 @@ def test_the_commands_of_the_page_are_routes_and_bodies_of_this_gateway() -> Non
 def test_every_metric_is_named_and_no_other() -> None:
     context = gateway(enabled=True, health_blocks=lambda: {"x": {"state": "ok"}})
     source = inspect.getsource(metrics)
+    # Those of faults are told only where there is a store.
+    faults = re.findall(r'"(medkit_faults\w*)"', inspect.getsource(fault_metrics))
     names = {family.name for family in metrics.Metrics(context).collect()}
+    names |= set(faults)
     names |= {f"medkit_aggregation_{name}" for name in re.findall(r'gauge\("(\w+)"', source)}
     named = {name.removesuffix("_total").removesuffix("_info") for name in re.findall(r"`(medkit_\w+)`", PAGE)}
     assert named == names
