@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import orjson
 
-from ..errors import GatewayError
+from ..errors import Forbidden, GatewayError
 from .client import BadAnswer
 from .event_reader import EventReader, StreamEvent, StreamGarbage
 from .forward import rewriter_for
@@ -27,7 +27,7 @@ from .request import GATEWAY, NO_FAN_OUT, ORIGINS
 from .routing import FederatedTree
 from .sections import MAX_ORIGINS
 from .transport import STREAMS
-from .tree_sync import StreamRefused, check_stream, next_piece
+from .tree_sync import NO_STREAM_RETRY_S, StreamRefused, check_stream, next_piece
 
 if TYPE_CHECKING:
     from .federation import Federation
@@ -219,6 +219,8 @@ class _Follower:
                 reason = "its stream ended"
             except StreamRefused as error:
                 reason, pause = str(error), error.retry_s
+            except Forbidden as error:
+                reason, pause = error.message, NO_STREAM_RETRY_S
             except (GatewayError, BadAnswer) as error:
                 reason = str(error)
             except Exception:

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import orjson
 
-from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
+from ..errors import GatewayError, NotResponding, PeerUnavailable
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .event_reader import EventReader, StreamEvent, StreamGarbage
 from .sections import TreeDocument, TreeDocumentError, apply_delta
@@ -69,11 +69,11 @@ class TreeStream:
             return self._poll_instead(str(error), error.retry_s)
         except (BadAnswer, TreeDocumentError) as error:
             return self._poll_instead(f"sends a stream that cannot be used: {error}", FULL_RETRY_S)
-        except (PeerUnavailable, ServiceUnavailable) as error:
-            # The poll that comes next decides whether the peer is gone or only its stream.
-            _log.debug("%s", error.message)
         except NotResponding:
             raise
+        except GatewayError as error:
+            # The poll that comes next decides whether the peer is gone or only its stream.
+            _log.debug("%s", error.message)
         except Exception:
             # A fault of ours with one peer must not end its task.
             _log.exception("Following peer '%s' failed", client.name)

@@ -124,6 +124,10 @@ class Metrics(Collector):
             sent.add_metric((route,), count)
         yield sent
         yield GaugeMetricFamily("medkit_http_requests_in_progress", "Requests not yet answered", self.in_progress)
+        streams = GaugeMetricFamily("medkit_http_streams_open", "Event streams, by who holds them", labels=("holder",))
+        for holder, count in self._context.streams.counts.items():
+            streams.add_metric((holder,), count)
+        yield streams
 
     def _tree(self) -> Iterator[Metric]:
         tree = self._context.federation.tree

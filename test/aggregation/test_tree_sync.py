@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -288,3 +289,19 @@ async def test_a_peer_that_falls_silent_is_offline_after_three_seconds() -> None
             await async_eventually(lambda: a.federation.peers[0].status == "offline", within=6)
             assert 2.5 < time.monotonic() - started < 4.5
             assert "cam" not in a.federation.tree.apps
+
+
+async def test_a_peer_of_which_nothing_may_be_asked_is_followed_all_the_same(tmp_path: Path) -> None:
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"]))
+        file = tmp_path / "peers.yaml"
+        file.write_text(f"peers:\n  - name: b\n    url: {b.url}\n    allow:\n      collections: [logs]\n")
+        a = TestGateway("a", {}, peers_file=str(file))
+        async with running(a):
+            await async_eventually(lambda: "cam" in a.federation.tree.apps)
+            await follows(a, b)
+            async with StreamClient(a.port, "/api/v1/faults/stream") as client:
+                client.read_on()
+                await async_eventually(lambda: client.names() == ["peer_down"])
+                assert "may not be asked" in client.data()[0]["reason"]

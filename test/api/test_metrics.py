@@ -61,6 +61,7 @@ def test_requests_are_counted_by_method_route_and_status_whoever_answers_them() 
     assert found[("medkit_http_request_duration_seconds_bucket", "+Inf", "/apps/{id}")] == 2
     assert found[("medkit_http_response_bytes_total", "/apps")] > 100
     assert found[("medkit_http_requests_in_progress",)] == 1
+    assert found[("medkit_http_streams_open", "client")] == found[("medkit_http_streams_open", "peer")] == 0
     assert found[("medkit_tree_entities", "apps", "all")] == 4
     assert [value for key, value in found.items() if key[0] == "medkit_gateway_info"] == [1]
     assert not [key for key in found if key[0].startswith("medkit_aggregation")]
