@@ -380,6 +380,12 @@ def test_each_cleartext_peer_gives_one_warning() -> None:
     assert [(finding.level, finding.value) for finding in found] == [("WARN", "http://b"), ("WARN", "http://d")]
 
 
+def test_a_peers_file_without_aggregation_is_not_read_and_it_is_said() -> None:
+    finding = only({"aggregation.peers_file": "peers.yaml"})
+    assert (finding.level, "peers.yaml is not read" in finding.message) == ("WARN", True)
+    assert messages({"aggregation.peers_file": "peers.yaml", "aggregation.enabled": True}) == []
+
+
 def test_forwarding_auth_without_tls_is_warned_about() -> None:
     found = check({"aggregation.enabled": True, "aggregation.forward_auth": True}).findings
     assert [(f.level, f.parameter) for f in found] == [("WARN", "aggregation.forward_auth")]

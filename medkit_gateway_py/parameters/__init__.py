@@ -195,6 +195,9 @@ def _together(config: GatewayConfig, *, host_given: bool) -> tuple[GatewayConfig
             "Set server.host to choose."
         )
         findings.append(Finding("WARN", "server.host", "", message))
+    if aggregation.peers_file and not aggregation.enabled:
+        message = f"aggregation.enabled is false: aggregation.peers_file {aggregation.peers_file} is not read."
+        findings.append(Finding("WARN", "aggregation.enabled", "false", message))
     if aggregation.enabled and aggregation.forward_auth and not aggregation.require_tls:
         message = (
             "aggregation.forward_auth is true and aggregation.require_tls is false: the Authorization headers of "
