@@ -23,8 +23,9 @@ from .sections import OriginSection
 SET_BACK_S = 30.0
 # Two claims about one origin differ for the moment it takes news to go round; longer than this they contradict.
 CONTRADICTION_S = 10.0
-# A scan of the ROS graph is at most its debounce (0.25 s), half a second of a storm and itself late.
-SCAN_S = 2.0
+# A scan of the ROS graph is at most its debounce (0.25 s), half a second of a storm and itself late; what is heard over
+# several hops may be as much older for each.
+SCAN_S = 3.0
 # The first scan waits for discovery to settle (2.8 s at most, and the start of providers 5 s).
 FIRST_SCAN_S = 6.0
 # Far more gateways than any fleet has; the ones heard longest ago leave first.
@@ -253,14 +254,15 @@ class OriginMemory:
         is_shared = any(key in keys or key in self._keys or key in self._unscanned for key in theirs)
         if not is_shared:
             return set()
+        allowed_s = SCAN_S * len(section.path)
         held: set[str] = set()
         for key, app_id in theirs.items():
             if key in keys:
                 continue
             since = unscanned[key] = self._unscanned.get(key, look.now)
-            if look.now - since < SCAN_S:
+            if look.now - since < allowed_s:
                 held.add(app_id)
-                look.again.append(since + SCAN_S)
+                look.again.append(since + allowed_s)
         return held
 
 

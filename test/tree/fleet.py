@@ -35,6 +35,7 @@ class Gateway:
     up: bool = True
     boot: int = 1
     robot: int = 0
+    own_name: str = ""
     given: GivenIds = field(default_factory=GivenIds)
     tree: FederatedTree = field(default_factory=FederatedTree)
     naming: str = "collision"
@@ -55,20 +56,20 @@ class Gateway:
     @property
     def identity(self) -> GatewayIdentity:
         number = f".{self.robot}" if self.robot else ""
-        return GatewayIdentity(f"id-{self.name}{number}", f"{self.boot:08x}-0", self.name, "0")
+        return GatewayIdentity(f"id-{self.name}{number}", f"{self.boot:08x}-0", self.own_name or self.name, "0")
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, now: float = 0.0) -> None:
         """What a process loses when it ends; ids given are on disk."""
         self.boot += 1
-        self.memory = OriginMemory(self.given, retain=self.retain)
+        self.memory = OriginMemory(self.given, retain=self.retain, now=now)
         self.local = EntityTree()
         self.tree, self.exported, self.seq, self._built, self._seen = FederatedTree(), (), 0, None, None
 
-    def be_replaced(self) -> None:
+    def be_replaced(self, now: float = 0.0) -> None:
         """Another robot at the same address: nothing of the old one is left."""
         self.robot += 1
         self.given = GivenIds()
-        self.begin_anew()
+        self.begin_anew(now)
 
     def scan(self) -> None:
         """Look at our own graph."""
@@ -147,7 +148,7 @@ class Fleet:
     def restart(self, name: str, *fqns: str) -> None:
         """The gateway comes back with other nodes; ids and boot counter are kept, as `state.py` does."""
         gateway = self.gateways[name]
-        gateway.begin_anew()
+        gateway.begin_anew(self.now)
         gateway.up = True
         gateway.nodes = [graph_node(fqn) for fqn in fqns]
         gateway.scan()

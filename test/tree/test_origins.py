@@ -96,9 +96,11 @@ def test_others_do_not_know_better_than_the_configured_peer_itself() -> None:
     assert one.hears(1, d_peer=claim("d", 1, 4), m=claim("m-d", 1, 5)) == [("d_peer", "d", 1)]
     assert one.warnings == []
     assert one.hears(2, d_peer=claim("d", 1, 5), m=claim("m-d", 1, 5)) == [("d_peer", "d", 1)]
+    assert one.hears(2 + CONTRADICTION_S, d_peer=claim("d", 1, 5), m=claim("m-d", 1, 5)) == [("d_peer", "d", 1)]
+    assert one.warnings == []
     lie = claim("m-d", 0xFF, 2**40)
-    one.hears(3, d_peer=claim("d", 1, 5), m=lie)
-    assert one.hears(3 + CONTRADICTION_S, d_peer=claim("d", 1, 6), m=lie) == [("d_peer", "d", 1)]
+    one.hears(20, d_peer=claim("d", 1, 5), m=lie)
+    assert one.hears(20 + CONTRADICTION_S, d_peer=claim("d", 1, 6), m=lie) == [("d_peer", "d", 1)]
     assert one.warnings == [("origin_conflict", ("m",))]
 
 
@@ -215,15 +217,12 @@ def test_a_gateway_that_is_away_has_one_name_everywhere_the_one_of_the_gateway_i
 
 
 def test_the_name_is_the_alias_of_the_gateway_in_between_not_what_the_origin_calls_itself() -> None:
-    fleet = Fleet(gateway("a", links=["mid"]), gateway("mid", links=["leaf"]), gateway("leaf", "/l"))
-    fleet.settle(2)
-    # `leaf` is what mid calls it; it calls itself something else.
-    (section,) = [one for one in fleet["a"].sections if one.id == "id-leaf"]
-    assert section.label == "leaf"
-    for section in fleet.gateways["mid"].exported:
-        object.__setattr__(section, "name", "the origin's own name")
-    fleet.round()
+    leaf = Gateway("leaf", [graph_node("/l")], own_name="robot 7 of the north hall")
+    fleet = Fleet(gateway("a", links=["mid"]), gateway("mid", links=["leaf"]), leaf).settle(3)
     assert fleet["a"].labels["id-leaf"] == "mid/leaf"
+    leaf.up = False
+    fleet.settle(2)
+    assert fleet["a"].missing_anything() == ("mid/leaf",)
 
 
 def test_a_gateway_that_nobody_speaks_of_any_more_is_not_missing() -> None:
@@ -236,12 +235,13 @@ def test_a_gateway_that_nobody_speaks_of_any_more_is_not_missing() -> None:
 
 
 def test_after_a_restart_it_is_still_known_who_is_missing() -> None:
-    fleet = Fleet(gateway("a", links=["b"]), gateway("b", "/n")).settle(2)
+    fleet = Fleet(gateway("a", links=["b"]), gateway("b", "/n", links=["c"]), gateway("c", "/m")).settle(3)
     fleet.gateways["b"].up = False
     fleet.gateways["a"].begin_anew()
     fleet.round()
-    assert fleet["a"].missing_anything() == ("b",)
+    assert fleet["a"].missing_anything() == ("b", "b/c")
     assert fleet["a"].resolve(Kind.APP, "n") == Away("b")
+    assert fleet["a"].resolve(Kind.APP, "m") == Away("b/c")
 
 
 def test_in_a_mesh_an_origin_that_is_gone_is_withdrawn_and_not_kept_alive_by_the_others() -> None:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, note, settings
 from hypothesis import given as forall
 from hypothesis import strategies as st
 
@@ -67,6 +67,13 @@ class World:
         self.ages: dict[tuple[str, str], tuple[str, int]] = {}
         self.look()
 
+    def __repr__(self) -> str:
+        links = {
+            name: f"-> {one.links}, {one.naming}, found {sorted(one.discovered & set(one.links))}"
+            for name, one in self.fleet.gateways.items()
+        }
+        return f"World({links}, {[(graph.members, sorted(graph.fqns)) for graph in self.graphs]})"
+
     def graph(self, origin: str) -> Graph:
         """The graph of the gateway with this instance id, `id-g1` or, of a later robot, `id-g1.2`."""
         return self._graphs[origin.removeprefix("id-").partition(".")[0]]
@@ -119,7 +126,8 @@ class World:
             me = one.identity.id
             for app_id, origin, node in self.listed(name):
                 assert self.owners.setdefault((me, app_id), node) == node, f"{app_id} moved at {name}"
-                slot = (me, origin, node)
+                # A node of our own graph is ours, whoever has seen it first.
+                slot = (me, me if self.graph(me) is self.graph(origin) else origin, node)
                 assert self.ids.setdefault(slot, app_id) == app_id, f"{node} got another id at {name}"
             for section in one.tree.sections:
                 assert self.ages.get((me, section.id), ("", 0)) <= section.age, f"{name} went back in time"
@@ -273,19 +281,19 @@ def happen(world: World, what: str, first: int, second: int, fqns: set[str]) -> 
         one.up = False
     elif what == "back" and not one.up:
         one.up = True
-        one.begin_anew()
+        one.begin_anew(fleet.now)
     elif what == "thaw":
         # It was frozen, not killed: for a moment it tells what it knew then.
         one.up = True
     elif what == "restart":
         one.up = True
-        one.begin_anew()
+        one.begin_anew(fleet.now)
         world.graph(one.identity.id).become(fqns)
     elif what == "nodes":
         world.graph(one.identity.id).become(fqns)
     elif what == "replaced" and not world.graph(one.identity.id).is_shared:
         one.up = True
-        one.be_replaced()
+        one.be_replaced(fleet.now)
         world.graph(one.identity.id).become(fqns)
         # It serves its own at once; the others have not noticed yet.
         world.look()
@@ -304,6 +312,7 @@ def happen(world: World, what: str, first: int, second: int, fqns: set[str]) -> 
 def test_what_holds_of_federated_trees_holds_in_any_topology_and_history(
     world: World, events: list[tuple[str, int, int, set[str], int, set[str]]]
 ) -> None:
+    note(f"{world!r}\n{events}")
     quiet(world)
     for what, first, second, fqns, rounds, late in events:
         happen(world, what, first, second, fqns)
