@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from medkit_gateway_py.api import sse
 from medkit_gateway_py.api.errors import ErrorBoundary
 from medkit_gateway_py.api.middleware.paths import PathNormaliser
 from medkit_gateway_py.api.sse import EventLog, EventStream, Streams, frame
+from medkit_gateway_py.http_server import SENT_UNSEEN_S, listen
 from support.streams import StreamClient, serving
 from support.waiting import async_eventually
 
@@ -257,3 +259,13 @@ def test_a_client_that_is_far_behind_gets_its_events_in_pieces_of_bounded_size()
         assert len(batch.body) <= sse.MAX_BATCH or batch.last == at + 1
         at, seen = batch.last, seen + batch.body
     assert seen == b"x" * 1_000_000 + b"y" * 200_000
+
+
+def test_connections_know_when_what_they_send_is_never_seen() -> None:
+    # A client that vanished without a word keeps its place no longer than this: the keep-alives stay unseen.
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == SENT_UNSEEN_S * 1000
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
