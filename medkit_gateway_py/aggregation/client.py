@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import httpx
 import orjson
+from aiohttp.abc import AbstractResolver
 
 from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
 from .access import Access
@@ -74,7 +75,9 @@ class PeerClient:
         timeout_s: float,
         *,
         access: Access | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
+        self._resolver = resolver
         self.name = name
         self.url = url
         self.timeout_s = timeout_s
@@ -90,15 +93,15 @@ class PeerClient:
     def _connections(self) -> PeerTransport:
         """The transport that the settings ask for; with settings that cannot be used nothing is ever sent."""
         if not self.url.startswith("https:"):
-            return PeerTransport(self._parsed, self.stats)
+            return PeerTransport(self._parsed, self.stats, resolver=self._resolver)
         access = self._access
         try:
             pins = Pins(access.fingerprints) if access.fingerprints else None
-            return PeerTransport(self._parsed, self.stats, context_of(access), pins, access.server_name)
+            return PeerTransport(self._parsed, self.stats, context_of(access), pins, access.server_name, self._resolver)
         except TlsProblem as problem:
             self._problem = f"its TLS settings cannot be used: {problem}"
             _log.error("Peer '%s' is not asked: %s", self.name, self._problem)
-            return PeerTransport(self._parsed, self.stats)
+            return PeerTransport(self._parsed, self.stats, resolver=self._resolver)
 
     @property
     def base_path(self) -> bytes:

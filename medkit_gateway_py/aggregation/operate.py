@@ -7,7 +7,6 @@ Nothing of it is kept over a restart, and that is the point: what shall last sta
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from ..errors import InvalidParameter, InvalidRequest, ResourceNotFound, Service
 from ..parameters.aggregation import PEER_NAME, PEER_NAME_RULE, PeerUrl, peer_url
 from .access import Access, fingerprint_of, is_token
 from .peer_discovery import ADDED, BY_OPERATOR, REMOVED, PeerEvent, PeerSpec
-from .peer_discovery.addresses import never, not_here
+from .resolver import refusal
 
 if TYPE_CHECKING:
     from .federation import Federation
@@ -128,14 +127,6 @@ async def _check_addresses(url: PeerUrl) -> None:
     if not answers:
         raise InvalidParameter("The host of the URL is not known", parameter="url", host=url.host)
     for answer in answers:
-        reason = _refusal(str(answer[4][0]))
+        reason = refusal(str(answer[4][0]), allow_loopback=False)
         if reason:
             raise InvalidParameter(f"The URL leads to an address that {reason}", parameter="url", host=url.host)
-
-
-def _refusal(text: str) -> str:
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if (mapped or address).is_loopback:
-        return "is loopback, which only the configuration may name"
-    return never(address) or not_here(address, allow_loopback=True)

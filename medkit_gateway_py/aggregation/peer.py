@@ -21,8 +21,9 @@ from .access import access_of
 from .breaker import Breaker
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .compatible import CompatiblePoll
-from .peer_discovery import PeerSpec
+from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
 from .peer_status import PeerStatus
+from .resolver import JudgedResolver
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
 from .transport import CONTROL
 from .tree_sync import TreeStream
@@ -74,7 +75,11 @@ class Peer:
         self._timeout_s = aggregation.timeout_ms / 1000
         self._max_entities = aggregation.max_entities_per_peer
         access = access_of(spec.access, aggregation)
-        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, access=access)
+        # Whoever did not write the configuration may not lead us to this machine.
+        by_others = spec.source != BY_PARAMETERS
+        loopback = spec.source != BY_OPERATOR and aggregation.allow_loopback_discovery
+        resolver = JudgedResolver(loopback) if by_others else None
+        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, access=access, resolver=resolver)
         self._compatible = CompatiblePoll(
             self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, is_echo
         )

@@ -14,7 +14,10 @@ from typing import Any, Protocol, cast
 import aiohttp
 import httpx
 import yarl
+from aiohttp.abc import AbstractResolver
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+
+from .resolver import AddressNotAllowed
 
 CONTROL, CALLS, FRESH, STREAMS, FORWARDED = "control", "calls", "fresh", "streams", "forwarded streams"
 # Lanes: polls; GET calls; everything that must not meet a stale connection; our own streams, of which there are two to
@@ -95,7 +98,9 @@ class PeerTransport:
         verify: ssl.SSLContext | None = None,
         pins: aiohttp.Fingerprint | None = None,
         server_name: str = "",
+        resolver: AbstractResolver | None = None,
     ) -> None:
+        self._resolver = resolver
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         self._counts = counts
         self.short_lived = False
@@ -113,6 +118,7 @@ class PeerTransport:
                 ssl=self._pins or self._context or True,
                 keepalive_timeout=SHORT_KEEPALIVE_S if short else KEEPALIVE_S,
                 ttl_dns_cache=10,
+                resolver=self._resolver,
             )
             session = aiohttp.ClientSession(
                 connector=connector,
@@ -148,7 +154,8 @@ class PeerTransport:
                 timeout=aiohttp.ClientTimeout(total=None, connect=outgoing.connect_s, sock_read=outgoing.read_s),
             )
         except aiohttp.ClientConnectorDNSError as error:
-            raise httpx.ConnectError("host name not found") from error
+            refused = isinstance(error.os_error, AddressNotAllowed)
+            raise httpx.ConnectError(str(error.os_error) if refused else "host name not found") from error
         except aiohttp.ServerFingerprintMismatch as error:
             raise httpx.ConnectError("its certificate is not the pinned one") from error
         except aiohttp.ClientConnectorCertificateError as error:
