@@ -92,3 +92,55 @@ def test_each_request_of_a_connection_has_its_own_bound_and_bodies_have_none() -
             assert b"invalid-request" in await ask(port, put, body[:100_000], body[100_000:])
 
     asyncio.run(check())
+
+
+async def open_until(port: int, *pieces: bytes, every_s: float = 0.05) -> tuple[float, bytes]:
+    """How long the server keeps a connection that sends these pieces, one at a time, and what it said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    began = asyncio.get_running_loop().time()
+    answer = asyncio.ensure_future(reader.read())
+    with anyio.fail_after(10), contextlib.suppress(ConnectionError):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.wait({answer}, timeout=every_s)
+            if answer.done():
+                break
+        found = await answer
+    writer.close()
+    return asyncio.get_running_loop().time() - began, found
+
+
+def test_a_connection_that_does_not_send_its_request_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "headers_s", 0.5)
+    monkeypatch.setattr(BoundedProtocol, "body_silence_s", 0.5)
+    whole = HEAD + b"\r\n"
+
+    async def check() -> None:
+        async with served() as port:
+            for pieces in (
+                (),
+                (b"GET",),
+                tuple(bytes([one]) for one in HEAD * 20),  # a byte now and then
+                (whole, b"GET"),  # the second request of a connection
+                (b"PUT /api/v1/apps/x/data/y HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",),
+            ):
+                took, _ = await open_until(port, *pieces)
+                assert 0.3 < took < 5.0, pieces
+
+    asyncio.run(check())
+
+
+def test_a_slow_request_that_comes_along_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "headers_s", 5.0)
+    monkeypatch.setattr(BoundedProtocol, "body_silence_s", 1.0)
+    head = b"PUT /api/v1/apps/x/configurations/y HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 30\r\n\r\n"
+
+    async def check() -> None:
+        async with served() as port:
+            # It takes longer than a silence may, and never is silent for so long.
+            took, answer = await open_until(port, head, *[b" "] * 30, every_s=0.06)
+            assert took > 1.5
+            assert answer.startswith(b"HTTP/1.1 4")
+
+    asyncio.run(check())
