@@ -21,12 +21,12 @@ API = "/api/v1"
 _KINDS = frozenset(kind.type for kind in Kind)
 # What is below these is said by robots or describes what they say.
 _FOREIGN = frozenset({"data", "parameters", "value", "message", "default_value", "schema", "type_info"})
-_APP_ID = frozenset({"source_app", "app_id"})
+_APP_ID = frozenset({"source_app", "app_id", "member_id"})
 # These name the entity of the request (of any kind) or an app.
 _ENTITY_ID = frozenset({"entity_id"})
 _APP_IDS = frozenset({"member_ids"})
 _ENTITY_IDS = frozenset({"aggregation_sources", "source_ids"})
-_ITEM_IDS = frozenset({"operation_ids"})
+_ITEM_IDS = frozenset({"operation_ids", "data_ids"})
 _APP_LINK = re.compile(r"(?P<head>/api/v1/apps/)(?P<id>[A-Za-z0-9_-]+)(?P<tail>[/?#].*)?", re.DOTALL)
 # Bulk-data links come without the prefix of the API (CLIENTS.md §1).
 _BARE_LINK = re.compile(r"(?P<head>/apps/)(?P<id>[A-Za-z0-9_-]+)(?P<tail>/.*)?", re.DOTALL)
@@ -106,7 +106,9 @@ class Rewriter:
         is_entity = isinstance(kind, str) and kind in _KINDS and isinstance(wire.get("id"), str)
         rewritten: dict[str, Any] = {}
         for name, value in wire.items():
-            if name in _FOREIGN:
+            if key == "x-medkit" and name == "parameters" and isinstance(value, list):
+                rewritten[name] = [self._listed(one) for one in value]
+            elif name in _FOREIGN:
                 # Of a detail these are links, and links only (API.md §3.2).
                 rewritten[name] = self.link(value) if is_entity and isinstance(value, str) else value
             else:
@@ -130,6 +132,14 @@ class Rewriter:
             rewritten["id"] = here
             if "name" in wire:
                 rewritten["name"] = self.name_of(here)
+
+    def _listed(self, wire: Any) -> Any:
+        """One of `x-medkit.parameters`: the node's word, but for the app that it is of (API.md §6.2)."""
+        if not isinstance(wire, dict) or not isinstance(wire.get("x-medkit"), dict):
+            return wire
+        rewritten = {**wire, "x-medkit": dict(wire["x-medkit"])}
+        self._parameter(rewritten)
+        return rewritten
 
     def _parameter(self, rewritten: dict[str, Any]) -> None:
         """A configuration item of an aggregated list names its app as `x-medkit.source` (API.md §6.2)."""

@@ -150,7 +150,7 @@ def _responses(row: Row, config: GatewayConfig) -> Json:
         responses[str(status)] = _good(row, model)
     if row.etag:
         responses["304"] = {"description": "Not changed since", "headers": _ETAG}
-    errors = [400, 404, 500]
+    errors = [400, 404, 500, *row.errors]
     if row.method != "GET":
         errors += [403, 413]
     if _needs_token(row, config):

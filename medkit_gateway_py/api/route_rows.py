@@ -29,7 +29,8 @@ class Row:
     * `template`: relative to `/api/v1`, with the placeholder names of the contract.
     * `operation_id`: "" keeps a route out of the document and out of the root's `endpoints`.
     * `response`, `body`: names of models. No `response`: an empty answer, or an event stream when `stream`; `FILE` is
-      bytes. `also`: more good answers, status and model. `needs_body`: whether a request without one is refused.
+      bytes. `also`: more good answers, status and model; `errors`: bad ones that only it has. `needs_body`: whether a
+      request without one is refused.
     * `serve`: the key of its handler in `routes/`.
     * `query`: names of query parameters; `openapi.py` describes them. `client_id`: takes `X-Client-Id`.
     * `message`: what a 501 says; `checks_entity`: whether it looks for the entity first.
@@ -47,6 +48,7 @@ class Row:
     kind: Kind | None = None
     query: tuple[str, ...] = ()
     also: tuple[tuple[int, str], ...] = ()
+    errors: tuple[int, ...] = ()
     client_id: bool = False
     stream: bool = False
     etag: bool = False

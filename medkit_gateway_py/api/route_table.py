@@ -133,7 +133,7 @@ ROWS: tuple[Row, ...] = (
         Row(
             "PUT", "/operations/{operation_id}/executions/{execution_id}", "update<K>Execution",
             "Control an execution of one <k>", "ExecutionCreateAsync", 202, "ExecutionUpdateRequest",
-            serve="controlExecution",
+            serve="controlExecution", errors=(409,),
         ),
         Row(
             "DELETE", "/operations/{operation_id}/executions/{execution_id}", "cancel<K>Execution",

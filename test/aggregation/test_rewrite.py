@@ -55,6 +55,20 @@ REWRITTEN: list[tuple[str, Any, Any]] = [
         {"aggregation_sources": ["fn", "b__cam"], "source_ids": ["b__nav"]},
     ),
     ("source_app", {"source_app": "cam"}, {"source_app": "b__cam"}),
+    (
+        "values of an aggregated list of parameters",
+        {"x-medkit": {"parameters": [{"name": "cam", "value": "cam", "x-medkit": {"source": "cam", "node": "/cam"}}]}},
+        {
+            "x-medkit": {
+                "parameters": [{"name": "cam", "value": "cam", "x-medkit": {"source": "b__cam", "node": "/cam"}}]
+            }
+        },
+    ),
+    (
+        "the member and the candidates of an error",
+        {"error_code": "x", "message": "cam", "parameters": {"member_id": "cam", "data_ids": ["cam:/a", "x:/b"]}},
+        {"error_code": "x", "message": "cam", "parameters": {"member_id": "b__cam", "data_ids": ["b__cam:/a", "x:/b"]}},
+    ),
     ("hosts", {"x-medkit": {"hosts": ["cam"]}}, {"x-medkit": {"hosts": ["b__cam"]}}),
     ("dependencies of an app", {"depends_on": ["nav"]}, {"depends_on": ["b__nav"]}),
     (

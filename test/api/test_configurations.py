@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from medkit_gateway_py.aggregation import forward
 from medkit_gateway_py.aggregation.fan_out import FanOut
 from medkit_gateway_py.api import gathering
+from medkit_gateway_py.api.answers import json_answer
 from medkit_gateway_py.entities.model import App, Component
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.ros.parameter_values import NodeFailed, NodeUnavailable, Parameter, Value
@@ -224,6 +226,8 @@ def test_the_body_is_judged_before_the_entity() -> None:
     for body in ([], 5, "x"):
         answer = robot.put("/apps/ghost/configurations/rate", json=body)
         assert answer.json()["message"] == "Request body validation failed"
+    answer = robot.put("/apps/ghost/configurations/rate")
+    assert answer.json()["message"] == "Request body must contain a 'data' field", "no body is an empty one"
     assert error(robot.put("/apps/ghost/configurations/rate", json={"data": 1}))[1] == "entity-not-found"
     assert error(robot.put("/apps/bad.id/configurations/rate", json={}))[2] == "Invalid entity ID"
 
@@ -333,6 +337,29 @@ def test_a_peer_that_is_missing_is_named_and_may_have_what_nobody_else_has(monke
     assert (medkit["partial"], medkit["failed_peers"]) == (True, ["b"])
     assert robot.get("/components/host/configurations/rate").status_code == 200
     assert error(robot.get("/components/host/configurations/speed"))[:2] == (502, "x-medkit-peer-unavailable")
+
+
+def test_a_parameter_of_a_peer_has_the_id_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = Shared(monkeypatch, bodies=[("b", BODY)])
+    asked: list[tuple[str, str]] = []
+
+    async def arm(federation: Any, scope: Any, receive: Any, send: Any, target: Any, remote: Any) -> None:
+        asked.append((scope["method"], scope["path"]))
+        facts = {"entity_id": "arm", "parameter": {"name": "speed", "value": 2.0, "type": "double"}}
+        await json_answer({"id": "speed", "data": 2.0, "x-medkit": facts})(scope, receive, send)
+
+    monkeypatch.setattr(forward, "forward_entity", arm)
+    path = "/components/host/configurations"
+    for answer, expected in (
+        (robot.get(f"{path}/arm:speed"), "arm:speed"),
+        (robot.put(f"{path}/arm:speed", json={"data": 2}), "arm:speed"),
+        (robot.get(f"{path}/speed"), "speed"),
+    ):
+        body = answer.json()
+        assert (body["id"], body["data"]) == (expected, 2.0)
+        assert (body["x-medkit"]["entity_id"], body["x-medkit"]["source_app"]) == ("host", "arm")
+        assert body["x-medkit"]["parameter"]["value"] == 2.0
+    assert asked == [(method, "/api/v1/apps/arm/configurations/speed") for method in ("GET", "PUT", "GET")]
 
 
 def test_members_of_peers_are_not_reset_with_the_entity(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,10 +328,11 @@ class TestAcrossGateways:
         async def entry(scope: Any, receive: Any, send: Any) -> None:
             body = (await receive())["body"] if scope["method"] != "GET" else b""
             self.passed_on.append((scope["method"], scope["path"], body))
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+            status = 202 if scope["method"] == "PUT" else 200
+            await send({"type": "http.response.start", "status": status, "headers": []})
             await send({"type": "http.response.body", "body": b"{}"})
 
-        monkeypatch.setattr("medkit_gateway_py.api.routes.data.PassOn.__call__", _passing_to(entry))
+        monkeypatch.setattr("medkit_gateway_py.api.pass_on.PassOn.__call__", _passing_to(entry))
         return one
 
     def test_the_list_has_the_operations_of_both(self, shared: Api) -> None:

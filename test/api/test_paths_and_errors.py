@@ -202,7 +202,7 @@ def test_any_text_as_an_id_is_answered_with_a_clean_error(text: str) -> None:
         ("GET", "/apps/ghost/scripts", "Scripts backend not configured"),
         ("GET", "/updates", "Software updates not available"),
         ("PUT", "/updates/x/prepare", "Software updates not available"),
-        ("GET", "/faults/stream", "Not implemented in this version of the gateway"),
+        ("GET", "/apps/temp_sensor/triggers", "Not implemented in this version of the gateway"),
         ("GET", "/functions/driving/x-medkit-graph", "Not implemented in this version of the gateway"),
         ("GET", "/areas/ghost/data-categories", "Data categories are not implemented for ROS 2"),
         ("GET", "/apps/temp_sensor/data-groups", "Data groups are not implemented for ROS 2"),

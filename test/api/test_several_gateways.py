@@ -131,6 +131,30 @@ def test_a_write_reaches_the_one_robot_that_is_meant(
     assert [one[0] for one in pair.topics_b.published] == there
 
 
+@pytest.mark.parametrize(
+    ("data_id", "id_here", "entity_id"),
+    [
+        ("arm/state", "/arm/state", "robot"),
+        ("arm:/arm/state", "arm:/arm/state", "robot"),
+        ("arm:arm%2Fstate", "arm:/arm/state", "robot"),
+        ("b__cam:/image", "b__cam:/image", "robot"),
+        ("cam:/image", "cam:/image", "robot"),
+    ],
+)
+def test_an_item_of_another_robot_has_the_id_that_it_has_in_the_list(
+    monkeypatch: pytest.MonkeyPatch, data_id: str, id_here: str, entity_id: str
+) -> None:
+    pair = Pair(monkeypatch)
+    pair.gather(monkeypatch)
+    path = f"/components/robot/data/{data_id}"
+    for answer in (pair.a.get(path), pair.a.put(path, json=WRITE)):
+        body = answer.json()
+        assert (body["id"], body["x-medkit"]["entity_id"]) == (id_here, entity_id)
+        assert int(answer.headers["content-length"]) == len(answer.content)
+    head = pair.a.request("HEAD", path)
+    assert (head.status_code, head.content) == (200, b"")
+
+
 def test_a_write_that_could_mean_two_robots_is_400_with_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(monkeypatch)
     pair.gather(monkeypatch)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -21,6 +24,9 @@ from medkit_gateway_py.aggregation.routing import FederatedTree, Warn
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
 from medkit_gateway_py.api.app import create_app
 from medkit_gateway_py.api.context import GatewayContext
+from medkit_gateway_py.api.openapi import build
+from medkit_gateway_py.api.route_rows import GREEDY, Row
+from medkit_gateway_py.api.route_table import ROWS
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, local_tree
 from medkit_gateway_py.entities.model import App, Area, Component, Function, GraphNode, TopicUse
@@ -401,8 +407,54 @@ def gateway(
     )
 
 
+class Described:
+    """Statuses of operations as a document declares them."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._paths = document["paths"]
+        self._rows = [(_pattern(row), row) for row in ROWS]
+
+    def undeclared(self, answer: httpx.Response) -> str:
+        """What is wrong with the status of an answer; "" when the document has it, or not the operation at all."""
+        method = answer.request.method
+        path = unquote(answer.request.url.path).removeprefix("/api/v1")
+        for pattern, row in self._rows:
+            if row.method != ("GET" if method == "HEAD" else method) or pattern.fullmatch(path) is None:
+                continue
+            if not row.operation_id or path.rstrip("/").endswith("/docs"):
+                return ""
+            declared = self._paths[row.template or "/"][row.method.lower()]["responses"]
+            known = str(answer.status_code) in declared
+            return "" if known else f"{method} {row.template}: {answer.status_code} is not in {sorted(declared)}"
+        return ""
+
+
+def _pattern(row: Row) -> re.Pattern[str]:
+    """The paths of a row, with or without a slash at the end."""
+    parts = re.split(r"(\{\w+\})", row.template)
+    found = [
+        re.escape(part) if not part.startswith("{") else ".+" if part[1:-1] in GREEDY else "[^/]+" for part in parts
+    ]
+    return re.compile("".join(found) + "/?", re.DOTALL)
+
+
+@functools.cache
+def _described(auth: bool, require_auth_for: str, limits: bool) -> Described:
+    given = {"enabled": auth, "require_auth_for": require_auth_for}
+    config = GatewayConfig()
+    config = dataclasses.replace(
+        config,
+        auth=dataclasses.replace(config.auth, **given),
+        rate_limiting=dataclasses.replace(config.rate_limiting, enabled=limits),
+    )
+    return Described(build(dataclasses.replace(gateway(), config=config)))
+
+
 class Api:
-    """A client of one application, without a socket. Paths are relative to `/api/v1`."""
+    """A client of one application, without a socket. Paths are relative to `/api/v1`.
+
+    Every answer must have a status that the document declares.
+    """
 
     def __init__(self, context: GatewayContext | None = None) -> None:
         self.context = context or gateway()
@@ -416,7 +468,16 @@ class Api:
         """The same inside a running loop."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
-            return await client.request(method, f"/api/v1{path}", **options)
+            answer = await client.request(method, f"/api/v1{path}", **options)
+        undeclared = self.described.undeclared(answer)
+        assert not undeclared, undeclared
+        return answer
+
+    @functools.cached_property
+    def described(self) -> Described:
+        """What the document of this gateway says of its answers."""
+        config = self.context.config
+        return _described(config.auth.enabled, config.auth.require_auth_for, config.rate_limiting.enabled)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)

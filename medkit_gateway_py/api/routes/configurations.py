@@ -7,7 +7,7 @@ passed on to `/apps/<member>/configurations/...`, where the forwarding takes it 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import orjson
@@ -44,9 +44,9 @@ from ..configuration_items import Members, Rows, members_of, source_ids, split_m
 from ..context import GatewayContext
 from ..data_items import SEPARATOR
 from ..locate import ID_RULE
+from ..pass_on import Facts, PassOn
 from ..route_rows import Row
 from ..views import uri
-from .data import PassOn
 from .handlers import Factory, Handler, Rooms, entity_id, served_here
 
 MAX_ID = 512
@@ -63,10 +63,14 @@ class Target:
     apps: tuple[App, ...] = ()
     member: str = ""
     qualified: bool = False
+    aggregated: bool = False
 
     def pass_on(self, body: bytes | None = None) -> Response:
         """The request once more, to the gateway that has the member."""
-        return PassOn(uri(Kind.APP, self.member, "configurations", self.name), body)
+        medkit = {"entity_id": self.entity_id, **({"source_app": self.member} if self.aggregated else {})}
+        return PassOn(
+            uri(Kind.APP, self.member, "configurations", self.name), body, Facts(self.config_id, medkit)
+        )  # fmt: skip
 
 
 def list_configurations(rooms: Rooms, row: Row) -> Handler:
@@ -180,7 +184,7 @@ async def _read_elsewhere(
         member, _, name = item["id"].partition(SEPARATOR)
         if item["name"] == target.name:
             owner = member if name == target.name else members.all[0].id
-            return PassOn(uri(Kind.APP, owner, "configurations", target.name))
+            return replace(target, member=owner, aggregated=members.is_aggregated).pass_on()
     failed = gathered.medkit.get("failed_peers")
     if failed:
         raise PeerUnavailable(
@@ -220,9 +224,9 @@ def write_configuration(rooms: Rooms, row: Row) -> Handler:
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """The body of a write; InvalidRequest in the words of API.md §1.4."""
+    """The body of a write, `{}` when there is none (API.md §1.2); InvalidRequest in the words of API.md §1.4."""
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body) if body.strip() else {}
     except ValueError as error:
         raise InvalidRequest(f"Malformed JSON: {str(error)[:200]}") from None
     if not isinstance(document, dict):
@@ -315,7 +319,9 @@ def _address(context: GatewayContext, row: Row, served: Local | Shared, config_i
     member, name = split_member(members, tree, config_id)
     if member:
         if not tree.is_local_app(member):
-            return Target(entity, config_id, name, member=member, qualified=True)
+            return Target(
+                entity, config_id, name, member=member, qualified=True, aggregated=members.is_aggregated
+            )  # fmt: skip
         apps = tuple(app for app in members.local if app.id == member)
         if not apps:
             raise ResourceNotFound("Source app not found in entity", entity_id=entity, id=config_id, source_app=member)

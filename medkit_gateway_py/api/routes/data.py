@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
 
 from ...aggregation.fan_out import qualify_duplicates
 from ...aggregation.routing import Away, Local, Shared
@@ -32,6 +30,7 @@ from .. import gathering
 from ..answers import json_answer
 from ..context import GatewayContext
 from ..data_items import SEPARATOR, aggregation_of, owners, split_qualified, uses
+from ..pass_on import Facts, PassOn
 from ..route_rows import Row
 from ..views import uri
 from .handlers import Factory, Handler, Rooms, served_here
@@ -48,34 +47,10 @@ class Target:
     data_id: str
     member: str = ""
 
-
-class PassOn(Response):
-    """Answers by sending the request through the whole application again, to another path.
-
-    `body` is that of the request when it has been read already; None when it has not.
-    """
-
-    def __init__(self, path: str, body: bytes | None = None) -> None:
-        super().__init__()
-        self._path = path
-        self._read = body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Start over."""
-        scope = {**scope, "path": self._path, "raw_path": quote(self._path).encode(), "path_params": {}}
-        await scope["app"].state.entry(scope, self._again(receive), send)
-
-    def _again(self, receive: Receive) -> Receive:
-        unread = self._read
-
-        async def again() -> Message:
-            nonlocal unread
-            if unread is None:
-                return await receive()
-            body, unread = unread, None
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return again
+    def pass_on(self) -> Response:
+        """The request once more, to the gateway that has the member."""
+        facts = Facts(self.data_id, {"entity_id": self.entity_id})
+        return PassOn(uri(Kind.APP, self.member, "data", self.topic.lstrip("/")), facts=facts)
 
 
 def list_data(rooms: Rooms, row: Row) -> Handler:
@@ -113,7 +88,7 @@ def read_data(rooms: Rooms, row: Row) -> Handler:
             return json_answer(plugin_value(plugin[0], served.entity.id, request.path_params["data_id"], value, "data"))
         target = await _find(context, request, row, served, writing=False)
         if target.member:
-            return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
+            return target.pass_on()
         try:
             return json_answer(await context.data.read(target.entity_id, target.topic, target.data_id))
         except ColdWaitCapExceeded as error:
@@ -134,7 +109,7 @@ def write_data(rooms: Rooms, row: Row) -> Handler:
             return await _write_plugin(context, request, served.entity.id, *plugin)
         target = await _find(context, request, row, served, writing=True)
         if target.member:
-            return PassOn(uri(Kind.APP, target.member, "data", target.topic.lstrip("/")))
+            return target.pass_on()
         type_name, payload = parse_write(await request.body())
         try:
             return json_answer(

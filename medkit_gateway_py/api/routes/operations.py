@@ -33,9 +33,9 @@ from ..answers import json_answer
 from ..context import GatewayContext
 from ..data_items import SEPARATOR, split_qualified
 from ..locate import ID_RULE, locate
+from ..pass_on import PassOn
 from ..route_rows import Row
 from ..views import Json, uri
-from .data import PassOn
 from .handlers import Factory, Handler, Rooms, entity_id, served_here
 
 
