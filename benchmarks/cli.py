@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from . import cases, freshness, idle, machine, manifest, report, streams, topology
+from . import cases, fleet, freshness, idle, machine, manifest, report, streams, topology
 from .compare import compare
 from .load import Generator
 from .processes import ROOT, Failed, children
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         generator = Generator(own.generator, own.connections, own.seconds)
         if own.manifest:
             return _manifests(own, generator)
+        if own.fleet:
+            return _fleet(own, generator)
         run = _measure(own, generator)
         paths = report.write(run, own.out, own.name)
     except (Failed, ValueError, RuntimeError, subprocess.SubprocessError) as problem:
@@ -70,6 +72,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="two tries of freshness, half a second of idling")
     parser.add_argument("--manifest", action="store_true", help="measure large manifests, and nothing else")
+    parser.add_argument("--fleet", action="store_true", help="measure hops and up to 50 peers, and nothing else")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD.json", "NEW.json"), help="measure nothing")
     return parser.parse_args(argv)
 
@@ -141,6 +144,16 @@ def _manifests(own: argparse.Namespace, generator: Generator) -> int:
         found = manifest.measure(started, Path(name), own.domains[0], generator, own.seconds, own.rounds, _say)
     print(manifest.write(found, own.out))
     return 1 if any(one.errors for one in found) else 0
+
+
+def _fleet(own: argparse.Namespace, generator: Generator) -> int:
+    plan = fleet.QUICK if own.quick else fleet.Plan()
+    found = fleet.measure(plan, own.domains, generator, own.seconds, own.rounds, _say)
+    print(fleet.write(found, own.out))
+    wrong = fleet.errors(found)
+    if wrong:
+        _say(f"{wrong} wrong or missing answers: these are no measurements")
+    return 1 if wrong else 0
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

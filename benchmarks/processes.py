@@ -133,7 +133,9 @@ class Server(Child):
         self.url = f"http://127.0.0.1:{port}"
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def get(self, path: str, body: str = "") -> tuple[int, Mapping[str, str], bytes]:
+    def get(
+        self, path: str, body: str = "", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers by lower-case name, body; a POST when a body is given.
 
         Raises OSError or HTTPException when there is no answer.
@@ -142,7 +144,7 @@ class Server(Child):
             if body:
                 self._connection.request("POST", path, body, {"Content-Type": "application/json"})
             else:
-                self._connection.request("GET", path)
+                self._connection.request("GET", path, headers=headers or {})
             answer = self._connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         except (OSError, http.client.HTTPException):

@@ -35,7 +35,7 @@ def markdown(run: Run, image: str = "") -> str:
         f" from {settings['generator']}. Medians over the rounds; in brackets the lowest and the highest round. A ratio"
         " compares a stretch with the stretch of the yardstick (a bare uvicorn app answering 1 KB) right before it."
         " CPU is user and system time of the server asked, a request; it is the number to trust on a busy machine.",
-        _table(
+        table(
             ["case", "bytes", "requests/s", "to yardstick", "p50 ms", "p99 ms", "CPU us", "to yardstick", "errors"],
             [_yardstick_row(run["yardstick"]), *(_case_row(case) for case in run["cases"])],
         ),
@@ -43,7 +43,7 @@ def markdown(run: Run, image: str = "") -> str:
     parts += [*_notes(run), *([f"![Ratios to the yardstick]({image})"] if image else [])]
     parts += [
         "## From a node to its listing",
-        _table(
+        table(
             ["a node", "tries", "appears p50 ms", "p95 ms", "vanishes p50 ms", "p95 ms"],
             [
                 [one["title"], str(one["tries"])]
@@ -52,7 +52,7 @@ def markdown(run: Run, image: str = "") -> str:
             ],
         ),
         "## Telling many clients",
-        _table(
+        table(
             [
                 "stream",
                 "p50 ms",
@@ -65,7 +65,7 @@ def markdown(run: Run, image: str = "") -> str:
             [_stream_row(one) for one in run.get("streams", ())],
         ),
         f"## Idle, over {settings['idle_s']:g} s",
-        _table(
+        table(
             ["gateway", "memory (RSS) MB", "CPU % of a core", "memory after the load MB"],
             [
                 [one["title"], f"{one['rss_mb']:.0f}", f"{one['cpu_percent']:.1f}", f"{one['rss_after_load_mb']:.0f}"]
@@ -73,7 +73,7 @@ def markdown(run: Run, image: str = "") -> str:
             ],
         ),
         "## Machine",
-        _machine(run["machine"]),
+        machine_lines(run["machine"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -136,7 +136,8 @@ def _notes(run: Run) -> list[str]:
     return notes
 
 
-def _machine(facts: Run) -> str:
+def machine_lines(facts: Run) -> str:
+    """What has to be known of the machine, as a list."""
     libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
     load = ", ".join(f"{one:.2f}" for one in facts["load_average_before"])
     lines = [
@@ -149,6 +150,7 @@ def _machine(facts: Run) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """In Markdown; the first column is text, the others are numbers."""
     ruler = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *rows))

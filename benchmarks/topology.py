@@ -43,10 +43,10 @@ def start(children: Children, folder: Path, domain_a: int, domain_b: int) -> Top
         "robot-b", "benchmarks.ros_nodes", "--count", "0", "--source", SOURCE_B, domain=domain_b, piped=True
     )
     yardstick = children.server("yardstick", "benchmarks.yardstick", "--port", str(port_y), port=port_y)
-    b = _gateway(children, folder, "gateway-b", port_b, domain_b)
+    b = gateway(children, folder, "gateway-b", port_b, domain_b)
     robot_a.answer()
     robot_b.answer()
-    a = _gateway(
+    a = gateway(
         children, folder, "gateway-a", port_a, domain_a,
         {
             "sse.max_clients": 400,
@@ -59,8 +59,8 @@ def start(children: Children, folder: Path, domain_a: int, domain_b: int) -> Top
     wait_for(lambda: b.answers(f"{API}/health"), START_S, "gateway B")
     wait_for(lambda: a.answers(f"{API}/health"), START_S, "gateway A")
     wait_for(lambda: _lists_all(a), START_S, f"gateway A to list {NODES} nodes and those of gateway B")
-    wait_for(lambda: _has_data(a, data_item(SOURCE_A)), START_S, "a message of source_a")
-    wait_for(lambda: _has_data(a, data_item(SOURCE_B)), START_S, "a message of source_b")
+    wait_for(lambda: has_data(a, data_item(SOURCE_A)), START_S, "a message of source_a")
+    wait_for(lambda: has_data(a, data_item(SOURCE_B)), START_S, "a message of source_b")
     return Topology(yardstick, a, b, robot_a, robot_b)
 
 
@@ -71,29 +71,31 @@ def chain(children: Children, folder: Path, topology: Topology, domain_c: int, d
         peers = {
             "aggregation.enabled": True, "aggregation.peer_urls": [behind.url], "aggregation.peer_names": [name],
         }  # fmt: skip
-        head = _gateway(children, folder, own, port, domain, peers)
+        head = gateway(children, folder, own, port, domain, peers)
         wait_for(lambda head=head: head.answers(f"{API}/health"), START_S, own)
         behind, name = head, own.replace("-", "_")
     wait_for(lambda: _lists_all(behind), START_S, "the head of the chain to list all")
     return behind
 
 
-def _gateway(
+def gateway(
     children: Children, folder: Path, name: str, port: int, domain: int, parameters: dict[str, object] | None = None
 ) -> Server:
+    """Start a gateway; its log, its state and its ROS node have this name."""
     given = {"server.port": port, "state_dir": str(folder / f"{name}-state"), **(parameters or {})}
     ros = [item for key, value in given.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
     ros += ["-r", f"__node:={name.replace('-', '_')}"]
     return children.server(name, "medkit_gateway_py.gateway_node", "--ros-args", *ros, port=port, domain=domain)
 
 
-def _lists_all(gateway: Server) -> bool:
-    gateway.check()
-    ids = {item["id"] for item in json.loads(gateway.get(f"{API}/apps")[2])["items"]}
+def _lists_all(server: Server) -> bool:
+    server.check()
+    ids = {item["id"] for item in json.loads(server.get(f"{API}/apps")[2])["items"]}
     return {SOURCE_A, SOURCE_B, *(f"bench_{number:03d}" for number in range(NODES))} <= ids
 
 
-def _has_data(gateway: Server, path: str) -> bool:
-    gateway.check()
-    status, _, body = gateway.get(path)
+def has_data(server: Server, path: str) -> bool:
+    """Whether a data item has a message already."""
+    server.check()
+    status, _, body = server.get(path)
     return status == 200 and json.loads(body)["x-medkit"]["status"] == "data"

@@ -65,6 +65,31 @@ def test_large_manifests_are_loaded_and_measured(tmp_path: Path, ros_domains: Ca
 
 
 @pytest.mark.process
+def test_hops_fan_out_and_an_aggregator_are_measured(tmp_path: Path, ros_domains: Callable[[], int]) -> None:
+    ran = run(
+        *("--fleet", "--quick", "--seconds", "0.3", "--rounds", "1", "--connections", "4", "--out", str(tmp_path)),
+        *("--domains", ",".join(str(ros_domains()) for _ in range(4))),
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "fleet.json").read_text())
+    assert [one["title"] for one in found["hops"]] == ["directly", "through one hop", "through two hops"]
+    assert all(one["requests"] > 0 and one["errors"] == 0 for one in (*found["hops"], *found["fan_out"]))
+    assert [one["title"] for one in found["fan_out"]] == ["GET /faults", "GET a function's data"]
+    timeout_ms = found["settings"]["timeout_ms"]
+    for one in found["fan_out"]:
+        slow, dead = one["troubles"]
+        assert (slow["mode"], dead["mode"]) == ("slow", "dead")
+        assert slow["p50_ms"] >= 0.9 * timeout_ms > dead["p50_ms"]
+        assert dead["known_s"] > 0
+    (aggregator,) = found["aggregator"]
+    assert aggregator["tries"] == 4
+    assert aggregator["rss_mb"] > 10
+    assert aggregator["quiet_p50_ms"] > 0
+    assert aggregator["merge"]["merge_ms"] > 0
+    assert "| through two hops |" in (tmp_path / "fleet.md").read_text()
+
+
+@pytest.mark.process
 def test_a_quick_run_writes_table_data_and_picture(tmp_path: Path, ros_domains: Callable[[], int]) -> None:
     ran = run(
         *("--seconds", "0.2", "--rounds", "1", "--connections", "4", "--quick", "--out", str(tmp_path)),
