@@ -112,7 +112,7 @@ def _until(aggregator: Server, fleet: Child, line: str, wanted: bytes, *, listed
 
     def shown() -> bool:
         nonlocal etag
-        status, headers, body = aggregator.get(f"{API}/apps", {"If-None-Match": etag} if etag else None)
+        status, headers, body = aggregator.get(f"{API}/apps", headers={"If-None-Match": etag} if etag else None)
         if status == 304:
             return False
         etag = headers["etag"]

@@ -23,14 +23,8 @@ from ..entities.tree import EntityTree
 from ..errors import GatewayError
 from .client import Answer, BadAnswer, PeerClient
 from .request import NO_FAN_OUT
-from .sections import (
-    MAX_DROPPED_NAMED,
-    MAX_INSTANCE_ID,
-    DroppedItem,
-    OriginSection,
-    TreeDocumentError,
-    entity_from_wire,
-)
+from .section_reader import MAX_DROPPED_NAMED, MAX_INSTANCE_ID, entity_from_wire
+from .sections import DroppedItem, OriginSection, TreeDocumentError
 from .transport import CALLS, CONTROL
 
 # A C++ gateway serves a small pool of threads; more at once would keep its own clients waiting.

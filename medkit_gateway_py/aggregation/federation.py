@@ -19,7 +19,7 @@ from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
 from ..state import MAX_GIVEN
 from .echo import EchoFilter
-from .merge import MergeOptions, merge
+from .merge import MergeOptions, Parts, merge
 from .origins import Admitted, OriginMemory
 from .peer import Peer
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
@@ -60,6 +60,7 @@ class Federation:
             self._given, retain=config.aggregation.unreachable == "retain", now=time.monotonic()
         )
         self._admitted = Admitted()
+        self._parts = Parts()
         self._again: asyncio.TimerHandle | None = None
         own = OriginSection(identity.id, identity.name, identity.boot_id, 0, (identity.id,))
         self.tree = FederatedTree(own=own, given=self._given)
@@ -255,7 +256,9 @@ class Federation:
         self._look_again(self._admitted.again_in)
         options = MergeOptions(naming=aggregation.naming, max_hops=aggregation.max_hops, peers=self.peer_names())
         views = self._admitted.views
-        arguments = (self.identity, self._local, self._local_seq, views, self._given, options, self._memory.past)
+        arguments = (
+            self.identity, self._local, self._local_seq, views, self._given, options, self._memory.past, self._parts
+        )  # fmt: skip
         entities = sum(sum(section.tree.counts().values()) for view in views for section in view.sections)
         if entities + len(self._local.apps) > MERGE_ON_LOOP:
             merged = await anyio.to_thread.run_sync(merge, *arguments)
@@ -263,6 +266,7 @@ class Federation:
             merged = merge(*arguments)
         await self._remember(merged.new_ids)
         self._memory.merged(merged.chosen)
+        self._parts = merged.parts
         self._log_warnings((*merged.tree.warnings, *self._views.warnings, *self._admitted.warnings))
         new = replace(merged.tree, version=self.tree.version)
         if new != self.tree:

@@ -6,34 +6,36 @@ before the tree is served. Which of the peers' claims may be believed is decided
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
-from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Past, PeerView, Way
+from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Part, Parts, Past, PeerView, Way
 from .names import choose_app_id, peer_name_from, prefixed
 from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
 from .shares import route, route_components, shares_of, unite
 
-__all__ = ["LOCAL", "MergeOptions", "Merged", "Past", "PeerView", "merge"]
+__all__ = ["LOCAL", "MergeOptions", "Merged", "Parts", "Past", "PeerView", "merge"]
 
 _MERGED_KINDS = (Kind.AREA, Kind.COMPONENT, Kind.FUNCTION)
 # Only these are kept of a gateway that is away: what its manifest and inventory promise (AGGREGATION.md §6).
 _DECLARED = frozenset({"manifest", "inventory"})
 _NO_PAST = Past()
+_NO_PARTS = Parts()
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The tree, the ids that it gives for the first time, and the ways that it chose."""
+    """The tree, the ids that it gives for the first time, the ways that it chose, and what the next merge may reuse."""
 
     tree: FederatedTree
     new_ids: tuple[GivenId, ...]
     chosen: tuple[Chosen, ...] = ()
+    parts: Parts = _NO_PARTS
 
 
 def merge(
@@ -44,10 +46,12 @@ def merge(
     given: GivenIds,
     options: MergeOptions,
     past: Past = _NO_PAST,
+    parts: Parts = _NO_PARTS,
 ) -> Merged:
     """Merge once. `views` come in peer order; the result has `version` 0, which the caller replaces.
 
-    `given` must hold the ids of the local apps already (`entities/ids.py`).
+    `given` must hold the ids of the local apps already (`entities/ids.py`). `parts` are those of the merge before;
+    they change how long this one takes, and never its result.
     """
     own = OriginSection(identity.id, identity.name, identity.boot_id, local_seq, (identity.id,), tree=local)
     state = MergeState(own, _choose_sections(own.id, views, options.max_hops), given, options)
@@ -57,7 +61,7 @@ def merge(
         for origin, one in past.retained.items()
         if origin in state.away
     ]
-    _merge_apps(state)
+    _merge_apps(state, parts)
     merged = {kind: shares_of(state, kind) for kind in _MERGED_KINDS}
     route_components(state, merged[Kind.COMPONENT])
     for kind in (Kind.AREA, Kind.FUNCTION):
@@ -74,7 +78,7 @@ def merge(
     tree = FederatedTree(
         areas=cast("dict[str, Area]", trees[Kind.AREA]),
         components=cast("dict[str, Component]", trees[Kind.COMPONENT]),
-        apps=dict(sorted(state.apps.items())),
+        apps={app_id: state.apps[app_id] for app_id in sorted(state.apps)},
         functions=cast("dict[str, Function]", trees[Kind.FUNCTION]),
         local=local,
         remote=state.remote,
@@ -93,7 +97,8 @@ def merge(
         warnings=tuple(state.warnings),
         given=given,
     )
-    return Merged(tree, tuple(state.new.values()), tuple(state.chosen))
+    kept = Parts(state.parts, given, given.forgotten)
+    return Merged(tree, tuple(state.new.values()), tuple(state.chosen), kept)
 
 
 def _choose_sections(own_id: str, views: Sequence[PeerView], max_hops: int) -> list[Chosen]:
@@ -173,7 +178,7 @@ def _declared(tree: EntityTree) -> EntityTree:
     return EntityTree(**cast("dict[str, Any]", kept))
 
 
-def _merge_apps(state: MergeState) -> None:
+def _merge_apps(state: MergeState, parts: Parts) -> None:
     local = state.own.tree
     by_graph_key = {app.graph_key: app.id for app in local.apps.values() if app.graph_key}
     state.apps = {app_id: replace(app, contributors=(LOCAL,)) for app_id, app in local.apps.items()}
@@ -181,14 +186,19 @@ def _merge_apps(state: MergeState) -> None:
         state.app_ids[(state.own.id, app_id)] = app_id
     # Which of two origins owns a node of their common graph must not depend on the ways to them.
     owner_of: dict[str, str] = {}
-    for one in sorted(state.chosen, key=lambda chosen: chosen.section.id):
-        for app in one.section.tree.apps.values():
-            if app.graph_key:
-                owner_of.setdefault(app.graph_key, one.section.id)
+    for one in sorted(state.chosen, key=lambda chosen: chosen.section.id, reverse=True):
+        owner_of.update(dict.fromkeys(one.section.graph_keys, one.section.id))
+    is_contested = len(owner_of) < sum(len(one.section.graph_keys) for one in state.chosen)
     seen_here: set[str] = set()
     sharing: set[str] = set()
     doubled: list[tuple[Chosen, App]] = []
+    remade: list[Chosen] = []
     for one in state.chosen:
+        part = None if is_contested else parts.of(one, state.given)
+        if part is not None and _fits(state, part, by_graph_key):
+            _take_part(state, one, part, by_graph_key)
+            continue
+        before = (len(state.new_app_ids), len(doubled))
         for app in one.section.tree.apps.values():
             if app.graph_key in by_graph_key:
                 seen_here.add(by_graph_key[app.graph_key])
@@ -197,16 +207,53 @@ def _merge_apps(state: MergeState) -> None:
             elif app.graph_key and owner_of[app.graph_key] != one.section.id:
                 doubled.append((one, app))
             else:
-                entity_id = _take_remote_app(state, one, app)
+                entity_id = _take_remote_app(state, one, app, parts)
                 if app.graph_key:
                     by_graph_key.setdefault(app.graph_key, entity_id)
+        if before == (len(state.new_app_ids), len(doubled)):
+            remade.append(one)
     for one, app in doubled:
         state.app_ids[(one.section.id, app.id)] = by_graph_key[app.graph_key]
     for one in state.retained:
         for app in one.section.tree.apps.values():
             _take_remote_app(state, one, app, is_away=True)
     _rewrite_dependencies(state)
+    state.parts.update(((one.peer, one.section.id), _part_of(state, one)) for one in remade)
     _warn_of_shared_graph(state, seen_here, sharing)
+
+
+def _fits(state: MergeState, part: Part, by_graph_key: Mapping[str, str]) -> bool:
+    """Whether no other app took an id or is a node of this part in this merge: then it must become the same again."""
+    # Views on both sides: the shorter one is looked through.
+    return part.apps.keys().isdisjoint(state.apps.keys()) and part.keys.keys().isdisjoint(by_graph_key.keys())
+
+
+def _take_part(state: MergeState, one: Chosen, part: Part, by_graph_key: dict[str, str]) -> None:
+    state.app_ids.update(part.app_ids)
+    state.apps.update(part.apps)
+    state.remote.update(part.remote)
+    by_graph_key.update(part.keys)
+    state.parts[(one.peer, one.section.id)] = part
+
+
+def _part_of(state: MergeState, one: Chosen) -> Part:
+    """For a section of which no app was a node seen elsewhere, nor had to be given an id."""
+    section = one.section
+    ids = {app_id: state.app_ids[(section.id, app_id)] for app_id in section.tree.apps}
+    return Part(
+        section=section,
+        keys={key: ids[app_id] for key, app_id in section.graph_keys.items()},
+        app_ids={(section.id, app_id): here for app_id, here in ids.items()},
+        apps={here: state.apps[here] for here in ids.values()},
+        remote={(Kind.APP, here): state.remote[(Kind.APP, here)] for here in ids.values()},
+        renames={there: here for there, here in _served(section, ids) if there != here},
+        exported={app_id: here for app_id, here in ids.items() if app_id != here},
+    )
+
+
+def _served(section: OriginSection, ids: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Ids at the gateway that a section is from, with the ids here."""
+    return ((section.app_id_at_exporter(app_id), here) for app_id, here in ids.items())
 
 
 def _warn_of_shared_graph(state: MergeState, seen_here: set[str], sharing: set[str]) -> None:
@@ -226,10 +273,18 @@ def _warn_of_shared_graph(state: MergeState, seen_here: set[str], sharing: set[s
     )
 
 
-def _take_remote_app(state: MergeState, one: Chosen, app: App, *, is_away: bool = False) -> str:
+def _take_remote_app(
+    state: MergeState, one: Chosen, app: App, parts: Parts = _NO_PARTS, *, is_away: bool = False
+) -> str:
     section = one.section
     served = section.app_id_at_exporter(app.id)
     entity_id = _id_of(state, one, app, served)
+    same = parts.app_of(one, app, entity_id)
+    if same is not None and not is_away:
+        state.app_ids[(section.id, app.id)] = entity_id
+        state.apps[entity_id] = same
+        state.remote[(Kind.APP, entity_id)] = Contribution(one.peer, served, (section.id,))
+        return entity_id
     name = app.name or app.id
     if entity_id != app.id:
         head = entity_id[: -len(app.id) - 2] if entity_id.endswith(f"__{app.id}") else ""
@@ -278,6 +333,8 @@ def _id_of(state: MergeState, one: Chosen, app: App, served: str) -> str:
 
 def _rewrite_dependencies(state: MergeState) -> None:
     for one in (*state.chosen, *state.retained):
+        if (one.peer, one.section.id) in state.parts:
+            continue
         for app in one.section.tree.apps.values():
             entity_id = state.app_ids[(one.section.id, app.id)]
             here = state.apps[entity_id]
@@ -298,17 +355,28 @@ def _origins_by_peer(chosen: Sequence[Chosen], views: Sequence[PeerView]) -> dic
 def _renames(state: MergeState) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for one in state.chosen:
-        for app_id in one.section.tree.apps:
-            there = one.section.app_id_at_exporter(app_id)
-            here = state.app_ids[(one.section.id, app_id)]
-            if there != here:
-                found.setdefault(one.peer, {})[there] = here
+        section = one.section
+        part = state.parts.get((one.peer, section.id))
+        if part is not None:
+            renames: Mapping[str, str] = part.renames
+        else:
+            ids = {app_id: state.app_ids[(section.id, app_id)] for app_id in section.tree.apps}
+            renames = {there: here for there, here in _served(section, ids) if there != here}
+        if renames:
+            found.setdefault(one.peer, {}).update(renames)
     return found
 
 
-def _exported_ids(state: MergeState) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for (origin, app_id), here in state.app_ids.items():
-        if app_id != here:
-            found.setdefault(origin, {})[app_id] = here
+def _exported_ids(state: MergeState) -> dict[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
+    for one in (*state.chosen, *state.retained):
+        origin = one.section.id
+        part = state.parts.get((one.peer, origin))
+        if part is not None:
+            exported = part.exported
+        else:
+            ids = {app_id: state.app_ids[(origin, app_id)] for app_id in one.section.tree.apps}
+            exported = {app_id: here for app_id, here in ids.items() if app_id != here}
+        if exported:
+            found[origin] = exported
     return found

@@ -73,6 +73,49 @@ class MergeOptions:
     peers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Part:
+    """What the apps of one section became in a merge, where nothing but the section had a say in it.
+
+    `keys`: graph key to id here; `app_ids`, `apps` and `remote` as in `MergeState`; `renames`: id at the peer to id
+    here; `exported`: id at the origin to id here; the latter two where they differ.
+    """
+
+    section: OriginSection
+    keys: Mapping[str, str]
+    app_ids: Mapping[tuple[str, str], str]
+    apps: Mapping[str, App]
+    remote: Mapping[tuple[Kind, str], Contribution]
+    renames: Mapping[str, str]
+    exported: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a merge by peer and origin, for the next one: most peers have not changed since.
+
+    Good for as long as `given` is the same memory of ids, of which nothing was `forgotten` since.
+    """
+
+    by_section: Mapping[tuple[str, str], Part] = field(default_factory=dict)
+    given: GivenIds | None = None
+    forgotten: int = 0
+
+    def of(self, one: Chosen, given: GivenIds) -> Part | None:
+        """The part of exactly this section, heard over the same peer."""
+        part = self.by_section.get((one.peer, one.section.id))
+        if part is None or part.section is not one.section:
+            return None
+        return part if self.given is given and self.forgotten == given.forgotten else None
+
+    def app_of(self, one: Chosen, app: App, entity_id: str) -> App | None:
+        """What this very app became under this id when it was heard over the same peer, in an older section perhaps."""
+        part = self.by_section.get((one.peer, one.section.id))
+        if part is None or app.depends_on or part.section.tree.apps.get(app.id) is not app:
+            return None
+        return part.apps.get(entity_id) if part.app_ids[(one.section.id, app.id)] == entity_id else None
+
+
 @dataclass
 class Share:
     """One contribution to an entity that merges by id: from `peer` ("" ourselves), issued by `origin`.
@@ -107,6 +150,8 @@ class MergeState:
     new: dict[tuple[str, str, str], GivenId] = field(default_factory=dict)
     new_app_ids: set[str] = field(default_factory=set)
     warnings: list[Warn] = field(default_factory=list)
+    # (peer, origin) -> its part, of this merge or the one before
+    parts: dict[tuple[str, str], Part] = field(default_factory=dict)
 
     def known(self, owner: tuple[str, str, str]) -> GivenId | None:
         """The id that this owner has, of this merge or from before."""

@@ -242,7 +242,7 @@ class OriginMemory:
     def _held(
         self, section: OriginSection, keys: frozenset[str], is_first: bool, unscanned: dict[str, float], look: _Looking
     ) -> set[str]:
-        theirs = {app.graph_key: app.id for app in section.tree.apps.values() if app.graph_key}
+        theirs = section.graph_keys
         if not theirs:
             return set()
         if is_first:
@@ -251,8 +251,8 @@ class OriginMemory:
                 return set()
             look.again.append(until)
             return set(theirs.values())
-        is_shared = any(key in keys or key in self._keys or key in self._unscanned for key in theirs)
-        if not is_shared:
+        here = theirs.keys()
+        if here.isdisjoint(keys) and here.isdisjoint(self._keys) and here.isdisjoint(self._unscanned.keys()):
             return set()
         allowed_s = SCAN_S * len(section.path)
         held: set[str] = set()

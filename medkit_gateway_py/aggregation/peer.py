@@ -24,7 +24,8 @@ from .compatible import CompatiblePoll
 from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
 from .peer_status import PeerStatus
 from .resolver import JudgedResolver
-from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError, tree_from_wire
+from .section_reader import tree_from_wire
+from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError
 from .transport import CONTROL
 from .tree_sync import TreeStream
 

@@ -18,7 +18,8 @@ import orjson
 from ..errors import GatewayError, NotResponding, PeerUnavailable
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .event_reader import EventReader, StreamEvent, StreamGarbage
-from .sections import TreeDocument, TreeDocumentError, apply_delta
+from .section_reader import apply_delta
+from .sections import TreeDocument, TreeDocumentError
 from .transport import STREAMS
 
 TREE_STREAM = b"/api/v1/x-medkit/tree/stream"

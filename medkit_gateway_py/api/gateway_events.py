@@ -68,7 +68,7 @@ def _changes(before: FederatedTree, after: FederatedTree, kind: Kind) -> dict[st
     found = {
         "added": [one for one in new if one not in old],
         "removed": [one for one in old if one not in new],
-        "changed": [one for one, entity in new.items() if one in old and old[one] != entity],
+        "changed": [one for one, entity in new.items() if one in old and old[one] is not entity and old[one] != entity],
     }
     summary: dict[str, Any] = {name: ids[:MAX_IDS] for name, ids in found.items() if ids}
     more = sum(len(ids) - MAX_IDS for ids in found.values() if len(ids) > MAX_IDS)

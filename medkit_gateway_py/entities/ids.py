@@ -71,11 +71,15 @@ class GivenId:
 
 
 class GivenIds:
-    """All remembered ids, by owner and by id. Grown by `add`, shrunk by `discard`, on one thread only."""
+    """All remembered ids, by owner and by id. Grown by `add`, shrunk by `discard`, on one thread only.
+
+    `forgotten` counts what was discarded: as long as it stays, an owner that has an id has the same one.
+    """
 
     def __init__(self, given: Iterable[GivenId] = ()) -> None:
         self.by_key: dict[tuple[str, str, str], GivenId] = {}
         self.by_id: dict[tuple[str, str], tuple[GivenId, ...]] = {}
+        self.forgotten = 0
         self.add(given)
 
     def __len__(self) -> int:
@@ -97,6 +101,7 @@ class GivenIds:
         for owner in owners:
             one = self.by_key.pop(owner, None)
             if one is not None:
+                self.forgotten += 1
                 slot = (one.kind, one.id)
                 left = tuple(other for other in self.by_id[slot] if other.owner != owner)
                 if left:

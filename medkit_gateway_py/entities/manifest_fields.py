@@ -12,7 +12,7 @@ from .manifest import ADVICE, ERROR, Finding
 from .manifest_draft import Place
 from .manifest_yaml import Value
 
-# What other gateways take at most (aggregation/sections.py); a longer one would be dropped there.
+# What other gateways take at most (aggregation/section_reader.py); a longer one would be dropped there.
 MAX_TEXT = 4096
 MAX_LIST = 20_000
 MAX_NAMEPLATE = 100

@@ -15,13 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medkit_gateway_py.aggregation import tree_sync
+from medkit_gateway_py.aggregation.section_reader import apply_delta, tree_from_wire
 from medkit_gateway_py.aggregation.sections import (
     GatewayIdentity,
     OriginSection,
     TreeDocumentError,
-    apply_delta,
     delta_to_wire,
-    tree_from_wire,
     tree_to_wire,
 )
 from medkit_gateway_py.api.sse import HEADERS, frame

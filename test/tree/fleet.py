@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
+from medkit_gateway_py.aggregation.merge import MergeOptions, Parts, PeerView, merge
 from medkit_gateway_py.aggregation.origins import OriginMemory
 from medkit_gateway_py.aggregation.routing import FederatedTree
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
@@ -45,6 +45,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.memory = OriginMemory(retain=self.retain)
+        self._parts = Parts()
         self.local = EntityTree()
         self.seq = 0
         self.exported: tuple[OriginSection, ...] = ()
@@ -62,6 +63,7 @@ class Gateway:
         """What a process loses when it ends; ids given are on disk."""
         self.boot += 1
         self.memory = OriginMemory(self.given, retain=self.retain, now=now)
+        self._parts = Parts()
         self.local = EntityTree()
         self.tree, self.exported, self.seq, self._built, self._seen = FederatedTree(), (), 0, None, None
 
@@ -92,9 +94,14 @@ class Gateway:
         admitted = self.memory.admit(views, self.identity.id, self.local if self.seq else None, static, 8, now)
         self._again = float("inf") if admitted.again_in is None else now + admitted.again_in
         options = MergeOptions(naming=self.naming, peers=tuple(self.links))
-        merged = merge(
-            self.identity, self.local, self.seq, admitted.views, self.given, options, self.memory.past
-        )  # fmt: skip
+        arguments = (self.identity, self.local, self.seq, admitted.views, self.given, options, self.memory.past)
+        merged = merge(*arguments, self._parts)
+        if self._parts.by_section:
+            # Whatever is reused, and in whatever history, the result is that of a merge without memory.
+            anew = merge(*arguments)
+            assert (merged.tree, merged.new_ids, merged.chosen) == (anew.tree, anew.new_ids, anew.chosen)
+            assert list(merged.tree.apps) == list(anew.tree.apps)
+        self._parts = merged.parts
         self.given.add(merged.new_ids)
         self.memory.merged(merged.chosen)
         self.warnings = [warning.code for warning in (*merged.tree.warnings, *admitted.warnings)]

@@ -6,7 +6,8 @@ import json
 
 from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
 from medkit_gateway_py.aggregation.routing import FederatedTree, Remote, Shared
-from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection, tree_from_wire, tree_to_wire
+from medkit_gateway_py.aggregation.section_reader import tree_from_wire
+from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection, tree_to_wire
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, build_tree
 from medkit_gateway_py.entities.model import Kind

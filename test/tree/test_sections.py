@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given as forall
 from hypothesis import strategies as st
 
-from medkit_gateway_py.aggregation.sections import (
-    GatewayIdentity,
-    OriginSection,
-    TreeDocumentError,
-    entity_from_wire,
-    tree_from_wire,
-    tree_to_wire,
-)
+from medkit_gateway_py.aggregation.section_reader import apply_delta, entity_from_wire, tree_from_wire
+from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection, TreeDocumentError, tree_to_wire
 from medkit_gateway_py.entities.model import App, Area, Component, Function, Kind, TopicUse
 from medkit_gateway_py.entities.tree import EntityTree
 
@@ -198,3 +192,36 @@ def test_rubbish_anywhere_is_refused_or_dropped_and_never_raises_otherwise(
             for entity_id, entity in section.tree.of(kind).items():
                 assert entity.id == entity_id
                 hash((entity.name, entity.tags))
+
+
+def with_apps(seq: int, *apps: object) -> dict[str, object]:
+    """A section of one gateway as it travels."""
+    return {"id": "id-b", "boot_id": "1", "seq": seq, "path": ["id-b"], "entities": {"apps": list(apps)}}
+
+
+def test_of_a_change_only_the_apps_that_differ_are_read_again() -> None:
+    nav, arm = {"id": "nav", "fqn": "/nav"}, {"id": "arm", "fqn": "/arm"}
+    whole = {"schema": 1, "gateway": {"id": "id-b", "boot_id": "1"}, "seq": 1, "origins": [with_apps(1, nav, arm)]}
+    document = tree_from_wire(whole, 100)
+    before = document.sections[0].tree.apps
+    for seq, wrong in ((2, {"id": "nav", "fqn": 7}), (3, ["nav"]), (4, {"id": ["nav"]})):
+        moved = {"id": "arm", "fqn": "/arm", "is_online": False, "served_as": "b__arm"}
+        delta = {"base": seq - 1, "seq": seq, "set": [with_apps(seq, dict(nav), moved, wrong)], "gone": []}
+        after = apply_delta(document, delta, 100)
+        assert after is not None
+        apps = after.sections[0].tree.apps
+        assert apps["nav"] is before["nav"]
+        assert apps["arm"] == App("arm", fqn="/arm", is_online=False)
+        assert after.sections[0].served_as == {"arm": "b__arm"}
+        assert after.dropped_count == 1
+        document = after
+
+
+def test_what_was_read_is_not_kept_for_origins_that_are_gone() -> None:
+    app = {"id": "nav", "fqn": "/nav"}
+    whole = {"schema": 1, "gateway": {"id": "id-b", "boot_id": "1"}, "seq": 1, "origins": [with_apps(1, app)]}
+    document = tree_from_wire(whole, 100)
+    assert document.wires == {"id-b": {"nav": app}}
+    without = apply_delta(document, {"base": 1, "seq": 2, "set": [], "gone": ["id-b"]}, 100)
+    assert without is not None
+    assert (without.sections, without.wires) == ((), {})
