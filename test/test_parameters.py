@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import medkit_gateway_py
 from medkit_gateway_py.parameters import (
     REMOVED,
     SPECIFICATIONS,
@@ -518,6 +521,15 @@ def test_what_has_no_effect_yet_is_said_when_it_is_set() -> None:
     assert only({"scripts.scripts_dir": "/s"}).message == "scripts.scripts_dir has no effect in this version."
     assert only({"server.executor_threads": 4}).level == "INFO"
     assert messages({"scripts.scripts_dir": "", "server.executor_threads": 2}) == []
+
+
+def test_a_parameter_that_nothing_reads_says_that_it_has_no_effect() -> None:
+    """Told by its name alone: as an attribute, or as a word where names are put together."""
+    package = Path(medkit_gateway_py.__file__).parent
+    files = [path for path in package.rglob("*.py") if path.parent.name != "parameters"]
+    words = set(re.findall(r"[.\"](\w+)", "".join(path.read_text() for path in files)))
+    unread = {spec.name for spec in SPECIFICATIONS.values() if spec.name.rsplit(".", 1)[-1] not in words}
+    assert unread <= {spec.name for spec in SPECIFICATIONS.values() if spec.status}
 
 
 # --- whatever is given ----------------------------------------------------------------------------------------

@@ -355,7 +355,8 @@ class DataProvider:
         minimum=0, maximum=1024, on_bad="clamp",
     )  # fmt: skip
     max_parallel_samples: int = parameter(
-        8, "Topics read at once for one request.", minimum=1, maximum=256, on_bad="clamp"
+        8, "Topics read at once for one request. Lists of this gateway wait for no topic.",
+        minimum=1, maximum=256, on_bad="clamp", status=COMPAT,
     )  # fmt: skip
     idle_safety_net_sec: int = parameter(
         900, "A subscription that nobody read for so long is closed, in seconds; 0: never.",
