@@ -17,6 +17,7 @@ from .metrics import Metrics, page_of
 from .middleware.authentication import Authentication, identify
 from .middleware.body_limit import BodyLimit
 from .middleware.cors import Cors
+from .middleware.fault_alias import FaultAlias
 from .middleware.measured import Measured
 from .middleware.origin import OriginGuard
 from .middleware.paths import PathNormaliser
@@ -75,8 +76,9 @@ def create_app(context: GatewayContext, plugins: tuple[PluginRoutes, ...] = ()) 
     if context.federation.enabled:
         # In front of the body limit: uploads to other gateways are theirs to judge.
         inner = ForwardMiddleware(inner, context.federation)
-    # Where a request for another path starts over, see `routes/data.py`.
+    # Where a request for another path starts over, see `pass_on.py`.
     app.state.entry = inner
+    inner = FaultAlias(inner, context.federation)
     inner = SnapshotMiddleware(inner, snapshots)
     if config.auth.enabled and context.authority is None:
         raise ValueError("auth.enabled is true, and nobody checks tokens")

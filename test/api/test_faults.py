@@ -306,6 +306,51 @@ def test_a_code_with_strange_characters_can_be_asked_for() -> None:
     assert robot.request("DELETE", "/apps/motor/faults/zu hei%C3%9F: 50%25").status_code == 204
 
 
+class Dashed(Api):
+    """Apps with ids that the Foxglove dashboard misspells."""
+
+    def __init__(self) -> None:
+        apps = [App(name, fqn=f"/{name}") for name in ("temp_sensor", "a_b_c", "a_b-c", "left_arm", "left-arm")]
+        faults = Faults(rules=Rules())
+        faults.report(failed("HOT", "/temp_sensor"))
+        faults.report(failed("BENT", "/left-arm"))
+        components = {"head-1": Component("head-1")}
+        super().__init__(
+            gateway(merged(EntityTree(apps={app.id: app for app in apps}, components=components)), faults=faults)
+        )
+
+
+def test_a_fault_is_shown_and_cleared_under_the_id_that_the_dashboard_makes_of_a_nodes_name() -> None:
+    robot = Dashed()
+    path = "/apps/temp-sensor/faults/HOT"
+    assert robot.get(path).json()["item"]["code"] == "HOT"
+    assert robot.request("DELETE", path).status_code == 204
+    assert robot.get("/apps/temp_sensor/faults").json()["items"] == []
+    assert robot.get(f"{path}/").json()["item"]["status"]["aggregatedStatus"] == "cleared"
+    # Whose fault it is not, has none under a misspelt id either.
+    assert robot.get("/apps/temp-sensor/faults/COLD").json()["parameters"]["app_id"] == "temp_sensor"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/apps/a-b-c/faults/HOT", 404),
+        ("GET", "/apps/left-arm/faults/BENT", 200),
+        ("GET", "/apps/left_arm/faults/BENT", 404),
+        ("GET", "/apps/temp-sensors/faults/HOT", 404),
+        ("GET", "/apps/head_1/faults/HOT", 404),
+        ("GET", "/apps/head-1/faults/HOT", 400),
+        ("GET", "/apps/temp-sensor", 404),
+        ("GET", "/apps/temp-sensor/faults", 404),
+        ("DELETE", "/apps/temp-sensor/faults", 404),
+        ("PUT", "/apps/temp-sensor/data/x", 404),
+        ("GET", "/apps/temp.sensor/faults/HOT", 400),
+    ],
+)
+def test_only_a_single_fault_is_and_only_where_one_app_can_be_meant(method: str, path: str, status: int) -> None:
+    assert Dashed().request(method, path).status_code == status
+
+
 def test_the_first_examples_of_the_page_work() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text()
     block = page.split("```bash\n")[1].split("```")[0]
