@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a gateway: a link that a test can cut, freeze and restore, and that counts requests.
+"""A TCP proxy in front of a gateway: a link that a test can cut, freeze, slow down, restore, and count requests on.
 
 Threads and plain sockets: it stands between processes and must not share a loop with any of them.
 """
@@ -8,18 +8,24 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
-OPEN, FROZEN, CUT = "open", "frozen", "cut"
+OPEN, FROZEN, CUT, HALF = "open", "frozen", "cut", "half"
 # A request line that is divided between two reads is found in what is kept of the first.
 _KEPT = 200
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to `target`. `cut`: connections are reset; `freeze`: they stay and nothing passes."""
+    """Forwards 127.0.0.1:`port` to `target`.
+
+    `cut`: connections are reset; `freeze`: they stay and nothing passes; `half_open`: what is asked arrives, what is
+    answered does not until `restore`; `slow`: each piece comes that much later.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._state = OPEN
+        self._delay_s = 0.0
         self._change = threading.Condition()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._requests: list[bytes] = []
@@ -38,8 +44,23 @@ class Proxy:
         """Let nothing through any more; nobody is told."""
         self._become(FROZEN)
 
+    def half_open(self) -> None:
+        """Let requests through and keep the answers back; nobody is told."""
+        self._become(HALF)
+
+    def lead_to(self, target: int) -> None:
+        """Lead to another port from now on; the connections that there are break."""
+        self._target = target
+        for pair in list(self._pairs):
+            self._close(pair)
+
+    def slow(self, seconds: float) -> None:
+        """Let everything through, each piece so much later."""
+        self._delay_s = seconds
+
     def restore(self) -> None:
-        """Let everything through again."""
+        """Let everything through again, at once."""
+        self._delay_s = 0.0
         self._become(OPEN)
 
     def count(self, request: str) -> int:
@@ -93,8 +114,11 @@ class Proxy:
         kept = b""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if self._delay_s:
+                    time.sleep(self._delay_s)
+                held = (FROZEN,) if is_request else (FROZEN, HALF)
                 with self._change:
-                    self._change.wait_for(lambda: self._state != FROZEN, timeout=120)
+                    self._change.wait_for(lambda: self._state not in held, timeout=120)  # noqa: B023 (called here)
                 if is_request:
                     kept = self._note(kept + data)
                 sink.sendall(data)

@@ -1,0 +1,111 @@
+"""One run: traffic while the plan of a seed is carried out, then quiet until all is back, and the history of it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from support.gateways import fleet
+
+from .failpoints import Scene, Step, plan
+from .history import END, QUIET, Event, History, Setup
+from .model import BACK_S, GATHERED
+from .traffic import Known, Traffic
+
+TOPOLOGIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "chain": {"g0": ("g1",), "g1": ("g2",), "g2": ()},
+    "mesh": {"g0": ("g1", "g2"), "g1": ("g0", "g2"), "g2": ("g0", "g1")},
+    # Two that show the same two robots, and do not know of each other.
+    "pairs": {"a0": ("r0", "r1"), "a1": ("r1", "r0"), "r0": (), "r1": ()},
+}
+HARM_S = 12.0
+TICK_S = 0.05
+
+
+def run(folder: Path, topology: str, seed: int, domains: Sequence[int], harm_s: float = HARM_S) -> History:
+    """Carry out the plan of a seed; gives what happened. `domains` is one ROS domain for each gateway."""
+    setup = Setup(topology, seed, TOPOLOGIES[topology])
+    history = History(setup)
+    with fleet(folder) as processes:
+        known = Known()
+        scene = Scene(processes, setup, domains, history, known)
+        try:
+            scene.start()
+            traffic = Traffic(scene.urls, history, known, seed)
+            with traffic:
+                # Who was never heard of cannot be confused with anybody.
+                _wait_until_back(scene, traffic)
+                _harm(scene, plan(setup, harm_s), seed)
+                scene.wait_until_ready()
+                history.add(Event(time.monotonic(), QUIET))
+                _wait_until_back(scene, traffic)
+                _ask_once_more(scene, traffic)
+            history.add(Event(time.monotonic(), END))
+        finally:
+            scene.close()
+    return history
+
+
+def _harm(scene: Scene, steps: Sequence[Step], seed: int) -> None:
+    """Do and undo what is planned; all is undone at the end."""
+    random_ = random.Random(f"{seed}/nodes")
+    order = itertools.count()
+    began = time.monotonic()
+    agenda: list[tuple[float, int, Step | Callable[[], None]]] = [(step.at, next(order), step) for step in steps]
+    heapq.heapify(agenda)
+    held: dict[str, float] = {}
+    while agenda:
+        # Ends: what is undone is done, and nothing is put on the agenda twice.
+        now = time.monotonic() - began
+        if agenda[0][0] > now:
+            scene.look()
+            time.sleep(min(TICK_S, agenda[0][0] - now))
+            continue
+        _, _, what = heapq.heappop(agenda)
+        if not isinstance(what, Step):
+            what()
+        elif held.get(what.subject, 0.0) <= now:
+            undo = scene.do(what, random_)
+            if undo is not None:
+                held[what.subject] = now + what.lasts
+                heapq.heappush(agenda, (now + what.lasts, next(order), undo))
+
+
+def _wait_until_back(scene: Scene, traffic: Traffic) -> None:
+    """Ask until every gateway lists everything, or it takes too long; the judge says which."""
+    deadline = time.monotonic() + BACK_S
+    left = list(scene.setup.slots)
+    while left and time.monotonic() < deadline:
+        left = [slot for slot in left if not _is_back(scene, traffic, slot)]
+        time.sleep(0.2)
+
+
+def _is_back(scene: Scene, traffic: Traffic, slot: str) -> bool:
+    reachable, queue = {slot}, [slot]
+    while queue:
+        new = set(scene.setup.links[queue.pop()]) - reachable
+        reachable |= new
+        queue += sorted(new)
+    listed = traffic.own.ask(slot, "apps").facts.get("ids", ())
+    if len(listed) != sum(len(scene.nodes[one]) for one in reachable):
+        return False
+    for entity, fqn in listed:
+        if traffic.own.ask(slot, "parameters", entity, fqn).status != 200:
+            return False
+    lives = {scene.life(one) for one in reachable}
+    faults = (traffic.own.ask(slot, what).facts.get("from", ()) for what in ("faults", "fleet_faults"))
+    versions = traffic.own.ask(slot, "versions").facts.get("from", ())
+    return all(lives <= set(found) for found in faults) and len(versions) == len(reachable)
+
+
+def _ask_once_more(scene: Scene, traffic: Traffic) -> None:
+    """What the judge takes for the end, from every gateway."""
+    for slot in scene.setup.slots:
+        for entity, fqn in traffic.own.ask(slot, "apps").facts.get("ids", ()):
+            traffic.own.ask(slot, "parameters", entity, fqn)
+        for what in GATHERED:
+            traffic.own.ask(slot, what)

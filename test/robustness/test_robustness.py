@@ -1,0 +1,39 @@
+"""Gateways under traffic while they are killed, frozen, exchanged, and their links hurt; judged afterwards.
+
+`MEDKIT_ROBUSTNESS_RUNS` is the number of runs (3: each topology once), `MEDKIT_ROBUSTNESS_SEED` the first seed,
+`MEDKIT_ROBUSTNESS_TOPOLOGY` one topology only; `MEDKIT_HISTORIES` a folder where failed histories are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .model import judge
+from .run import TOPOLOGIES, run
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+RUNS = int(os.environ.get("MEDKIT_ROBUSTNESS_RUNS", str(len(TOPOLOGIES))))
+FIRST = int(os.environ.get("MEDKIT_ROBUSTNESS_SEED", "1"))
+NAMES = [name for name in TOPOLOGIES if name == os.environ.get("MEDKIT_ROBUSTNESS_TOPOLOGY", name)]
+CASES = [(NAMES[number % len(NAMES)], FIRST + number // len(NAMES)) for number in range(RUNS)]
+
+
+@pytest.mark.parametrize(("topology", "seed"), CASES)
+def test_no_answer_is_ever_wrong(topology: str, seed: int, tmp_path: Path, ros_domains: Callable[[], int]) -> None:
+    history = run(tmp_path, topology, seed, [ros_domains() for _ in TOPOLOGIES[topology]])
+    found = judge(history)
+    if found or "MEDKIT_HISTORIES" in os.environ:
+        folder = Path(os.environ.get("MEDKIT_HISTORIES", tmp_path))
+        path = history.save(folder / f"{topology}-{seed}.jsonl")
+    answered = sum(ask.status == 200 for ask in history.asks)
+    print(f"{topology} {seed}: {len(history.asks)} requests, {answered} answered, {len(found)} violations")
+    assert not found, "\n".join(
+        [f"{len(found)} violations; judge again: python -m test.robustness.judge {path}", *map(str, found[:30])]
+    )
+    # A history of nothing would be right, too.
+    assert answered > 50
