@@ -251,8 +251,15 @@ class _Asked:
         if isinstance(medkit, dict) and medkit.get("partial") is True:
             names = medkit.get("failed_peers")
             behind = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-            self.failed = [f"{self.name}/{name}" for name in behind] or [self.name]
+            self.failed = [self._label_of(name) for name in behind] or [self.name]
             self.report = {"status": "partial"}
+
+    def _label_of(self, name: str) -> str:
+        """What is missing there, by its name here. A gateway that never heard of an origin can only give its id."""
+        if name not in self._origins:
+            return f"{self.name}/{name}"
+        label = self._federation.tree.label_of(name)
+        return label if label != name else self.name
 
     def _marked(self, item: Json) -> Json:
         medkit = item.get("x-medkit")

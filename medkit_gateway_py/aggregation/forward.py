@@ -103,7 +103,7 @@ class ForwardMiddleware:
         tree = self._federation.tree
         resolution = tree.resolve(target.kind, target.entity_id)
         wanted = origins_of(scope)
-        if wanted is not None and resolution is not None and not tree.is_owned_by(resolution, wanted):
+        if wanted is not None and not tree.is_meant(target.kind, target.entity_id, resolution, wanted):
             raise PeerUnavailable(
                 "The gateway that this request is meant for is not reached here", entity_id=target.entity_id
             )

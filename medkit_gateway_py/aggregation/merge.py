@@ -128,8 +128,8 @@ def _is_better(candidate: Any, present: Any) -> bool:
 def _away(state: MergeState, views: Sequence[PeerView], past: Past) -> tuple[OriginSection, ...]:
     """Name the origins that are known and out of reach (`state.away`); what is passed on of them, without entities.
 
-    Known are those behind a peer that is down, and those that a peer says are down. An origin that a peer does not
-    speak of any more is no part of the federation any more.
+    Known are those behind a peer that is down, those that may be, and those that a peer says are down. An origin that a
+    peer does not speak of any more is no part of the federation any more.
     """
     present = {state.own.id, *(one.section.id for one in state.chosen)}
     online = {view.name for view in views}
@@ -144,7 +144,7 @@ def _away(state: MergeState, views: Sequence[PeerView], past: Past) -> tuple[Ori
             if known is None or len(section.path) < len(known.section.path):
                 down[section.id] = Chosen(view.name, section)
     offline = [peer for peer in state.options.peers if peer not in online]
-    for origin, way in _lost(past, offline).items():
+    for origin, way in {**_moved(past, present, online, offline), **_lost(past, offline)}.items():
         if origin in present:
             continue
         state.away[origin] = way.label
@@ -163,11 +163,30 @@ def _lost(past: Past, offline: Sequence[str]) -> dict[str, Way]:
     for peer in offline:
         origin = past.direct.get(peer)
         if origin is not None:
-            known = past.ways.get(origin)
-            plate = known.section if known is not None else None
-            direct = replace(plate, path=(origin,), label="") if plate is not None else None
-            lost[origin] = Way(peer, peer, direct)
+            lost[origin] = _direct_way(past, origin, peer)
     return lost
+
+
+def _moved(past: Past, present: set[str], online: set[str], offline: Sequence[str]) -> dict[str, Way]:
+    """Origins whose peer has become another gateway, while a peer does not answer whose gateway has moved on.
+
+    So it looks when gateways exchange their addresses and one of them is down: they may be behind that peer. With all
+    peers answering, who is behind none of them is no part of the federation any more.
+    """
+    vacant = next((peer for peer in offline if past.direct.get(peer) in present), None)
+    if vacant is None:
+        return {}
+    return {
+        origin: _direct_way(past, origin, vacant)
+        for origin, way in past.ways.items()
+        if way.peer in online and way.label == way.peer and past.direct.get(way.peer, origin) != origin
+    }
+
+
+def _direct_way(past: Past, origin: str, peer: str) -> Way:
+    known = past.ways.get(origin)
+    plate = known.section if known is not None else None
+    return Way(peer, peer, replace(plate, path=(origin,), label="") if plate is not None else None)
 
 
 def _declared(tree: EntityTree) -> EntityTree:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..entities.ids import GivenIds
+from ..entities.ids import GivenIds, is_internal_name
 from ..entities.model import App, Entity, Kind
 from ..entities.tree import EntityTree
 from ..errors import GatewayError, NotResponding, PeerUnavailable
@@ -201,6 +201,18 @@ class FederatedTree(EntityTree):
     def lacking(self, origins: frozenset[str]) -> tuple[str, ...]:
         """Labels of those `origins` that are not in this tree: asked for by somebody who has not heard yet."""
         return tuple(sorted({self.label_of(origin) for origin in origins if origin not in self._present}))
+
+    def is_meant(self, kind: Kind, entity_id: str, resolution: Resolution | None, origins: frozenset[str]) -> bool:
+        """Whether a request that is passed on for an entity of these origins is right here.
+
+        An app id that none of them ever had here belongs to another gateway: the asker goes by an address that leads
+        here since a moment ago. Taken for unknown (404), a robot that exists would be gone.
+        """
+        if resolution is not None:
+            return self.is_owned_by(resolution, origins)
+        if kind is not Kind.APP or is_internal_name(entity_id):
+            return True
+        return any(one.origin in origins for one in self.given.holders(kind, entity_id))
 
     def is_owned_by(self, resolution: Resolution, origins: frozenset[str]) -> bool:
         """Whether what was resolved is an entity of one of these origins.

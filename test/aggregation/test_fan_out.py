@@ -94,6 +94,18 @@ async def test_a_bad_answer_is_a_failed_peer_and_a_bad_item_is_left_out(
         assert all(item["x-medkit"]["peer"] in ("p0", "p1") for item in found.items)
 
 
+async def test_an_origin_that_a_peer_does_not_know_is_missing_by_the_name_that_it_has_here() -> None:
+    async with star(2) as (hub, leaves):
+
+        async def not_here(scope: Any, receive: Any, send: Any) -> None:
+            failed = [leaves[0].identity.id]
+            await answer(send, {"items": [], "x-medkit": {"partial": True, "failed_peers": failed}}, 200)
+
+        leaves[0].routes["/api/v1/faults"] = not_here
+        found = await gather_everyone(hub.federation, RequestInfo(), "/faults")
+        assert found.failed == ["p0"]
+
+
 async def test_a_peer_is_asked_for_its_origins_with_the_query_and_without_our_conditions() -> None:
     async with star(1) as (hub, leaves):
         leaves[0].requests.clear()

@@ -194,5 +194,21 @@ async def test_a_gateway_passes_nothing_on_that_is_meant_for_another() -> None:
                 assert (await client.get(url, headers={"x-medkit-origins": b.identity.id})).status_code == 200
                 answer = await client.get(url, headers={"x-medkit-origins": "another"})
                 assert (answer.status_code, answer.json()["vendor_code"]) == (502, "x-medkit-peer-unavailable")
+                # The id that the one before had given; here it was never one.
+                url = f"{b.url}/api/v1/apps/c__nav/x"
+                answer = await client.get(url, headers={"x-medkit-origins": b.identity.id})
+                assert (answer.status_code, answer.json()["vendor_code"]) == (502, "x-medkit-peer-unavailable")
                 seen = (await client.get(f"{a.url}/api/v1/apps/nav/x")).json()["data"]["headers"]
                 assert seen["x-medkit-origins"] == b.identity.id
+
+
+async def test_an_app_that_its_gateway_had_and_has_no_more_is_unknown_there() -> None:
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["nav"]))
+        b.federation.given.add([GivenId(b.identity.id, Kind.APP.value, "/nav", "nav")])
+        await b.serve_tree(tree_of([]))
+        async with httpx.AsyncClient() as client:
+            url = f"{b.url}/api/v1/apps/nav"
+            answer = await client.get(url, headers={"x-medkit-origins": b.identity.id})
+            assert answer.status_code == 404

@@ -234,6 +234,34 @@ def test_a_gateway_that_nobody_speaks_of_any_more_is_not_missing() -> None:
     assert isinstance(fleet["a"].resolve(Kind.APP, "l"), Away)
 
 
+def test_gateways_that_exchange_their_addresses_while_one_is_down_leave_no_gap_unnamed() -> None:
+    fleet = Fleet(gateway("a", links=["b", "c"]), gateway("b", "/n"), gateway("c", "/m")).settle(2)
+    b, c = fleet.gateways["b"], fleet.gateways["c"]
+    fleet.gateways.update(b=c, c=b)
+    c.up = False
+    fleet.settle(2)
+    # It may be behind the address that does not answer.
+    assert set(fleet["a"].apps) == {"n"}
+    assert fleet["a"].missing_anything() == ("b",)
+    assert fleet["a"].resolve(Kind.APP, "m") == Away("b")
+    c.up = True
+    fleet.settle(2)
+    assert set(fleet["a"].apps) == {"n", "m"}
+    assert fleet["a"].missing_anything() == ()
+
+
+def test_a_gateway_with_two_addresses_of_which_one_does_not_answer_is_not_missing() -> None:
+    fleet = Fleet(gateway("a", links=["b", "c", "d"]), gateway("b", "/n"), gateway("c", "/m"), gateway("d", "/o"))
+    fleet.settle(2)
+    b, d = fleet.gateways["b"], fleet.gateways["d"]
+    fleet.gateways["c"] = b
+    fleet.settle(2)
+    assert fleet["a"].missing_anything() == ()
+    d.up = False
+    fleet.settle(2)
+    assert fleet["a"].missing_anything() == ("d",)
+
+
 def test_after_a_restart_it_is_still_known_who_is_missing() -> None:
     fleet = Fleet(gateway("a", links=["b"]), gateway("b", "/n", links=["c"]), gateway("c", "/m")).settle(3)
     fleet.gateways["b"].up = False
