@@ -6,6 +6,7 @@ A gateway gets its own port, state folder and ROS domain; everything it prints i
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -13,11 +14,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -27,21 +29,41 @@ START_S = 30.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on; below the range that Linux gives to outgoing connections."""
-    for port in range(20000 + os.getpid() % 9000, 32000):
-        if port in _given:
+    """A TCP port that nobody listens on and no other test run was given; below those of outgoing connections.
+
+    It is kept under a file lock until this process ends: between this look and a gateway's start another run would
+    find it free as well.
+    """
+    folder = Path(tempfile.gettempdir()) / "medkit-test-ports"
+    folder.mkdir(exist_ok=True)
+    first = os.getpid() * 37 % 9000
+    for number in range(9000):
+        port = 20000 + (first + number) % 9000
+        if port in _given or not _take(folder / str(port)):
             continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _given.add(port)
         return port
     raise RuntimeError("no free port")
 
 
-_given: set[int] = set()
+def _take(file: Path) -> bool:
+    """Whether the lock could be had; the port that is its name is then ours."""
+    lock = file.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _given[int(file.name)] = lock
+    return True
+
+
+# By port, the lock on it.
+_given: dict[int, IO[str]] = {}
 
 
 class Process:
