@@ -14,6 +14,12 @@ Run = dict[str, Any]
 
 # Beyond this part of one core, the generator and not the server may be what limits the requests a second.
 BUSY = 0.9
+# Above this load for each CPU before the run, somebody else works on the machine.
+QUIET = 0.25
+SHARED = (
+    "shared with other work during the run: requests a second and latencies are worse than on a quiet machine, and"
+    " differ between rounds; ratios and CPU are what can be compared"
+)
 
 
 def write(run: Run, folder: Path, name: str) -> list[Path]:
@@ -145,6 +151,7 @@ def machine_lines(facts: Run) -> str:
         f"{facts['python']}; ROS 2 {facts['ros']}",
         libraries,
         f"load average before the run: {load}",
+        *([SHARED] if facts["load_average_before"][0] > QUIET * facts["cpus"] else []),
         *([f"commit {facts['commit']}"] if facts["commit"] else []),
     ]
     return "\n".join(f"* {line}" for line in lines)

@@ -124,6 +124,14 @@ def test_the_committed_runs_have_the_cases_of_today() -> None:
     assert tuple(case["name"] for case in json.loads(kept[-1].read_text())["cases"]) == CASES
 
 
+@pytest.mark.parametrize(("load", "is_said"), [(0.1, False), (3.0, True)])
+def test_a_report_says_when_the_machine_was_shared(load: float, is_said: bool) -> None:
+    from benchmarks.machine import facts
+    from benchmarks.report import SHARED, machine_lines
+
+    assert (SHARED in machine_lines({**facts(), "cpus": 2, "load_average_before": [load, 0.0, 0.0]})) is is_said
+
+
 def test_the_numbers_of_wrk_are_read() -> None:
     from benchmarks.load import parse_wrk
 
