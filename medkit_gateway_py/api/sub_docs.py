@@ -43,6 +43,8 @@ _IS_CHILD: dict[tuple[Kind, str], Callable[[Entity, Entity], bool]] = {
     (Kind.COMPONENT, "apps"): lambda parent, child: isinstance(child, App) and child.component_id == parent.id,
     (Kind.FUNCTION, "apps"): lambda parent, child: isinstance(parent, Function) and child.id in parent.hosts,
 }
+# Collections whose items are named one by one, and the placeholder that stands for their ids.
+_ENUMERATED = {"data": "data_id", "operations": "operation_id"}
 _REF = re.compile(r"#/components/schemas/(\w+)")
 
 
@@ -56,15 +58,16 @@ class Part:
     resource: str = ""
 
 
-def describe(whole: Json, tree: FederatedTree, path: str, topics: Callable[[Part], Sequence[str]]) -> Json:
+def describe(whole: Json, tree: FederatedTree, path: str, ids: Callable[[Part], Sequence[str]]) -> Json:
     """The document of the part at `path` (relative to `/api/v1`, without `/docs`).
 
-    `topics` gives the data ids of a part. Raises ResourceNotFound when the path names nothing that can be described.
+    `ids` gives those of the topics or operations of a part. Raises ResourceNotFound when the path
+    names nothing that can be described.
     """
     part = find(tree, [segment for segment in path.split("/") if segment])
     if part is None:
         raise ResourceNotFound("No capability description available for the requested path")
-    paths = dict(_paths(whole["paths"], part, topics))
+    paths = _with_own_ids(dict(_paths(whole["paths"], part, ids)))
     if not paths:
         raise ResourceNotFound("No capability description available for the requested path")
     document: Json = {
@@ -123,7 +126,7 @@ def _title(part: Part) -> str:
     return "/".join(word for word in (part.entity.id, part.collection, part.resource) if word)
 
 
-def _paths(paths: Json, part: Part, topics: Callable[[Part], Sequence[str]]) -> Iterator[tuple[str, Json]]:
+def _paths(paths: Json, part: Part, ids: Callable[[Part], Sequence[str]]) -> Iterator[tuple[str, Json]]:
     base = f"/{part.kind.value}"
     one = f"{base}/{{{part.kind.type}_id}}"
     if part.entity is None:
@@ -150,15 +153,30 @@ def _paths(paths: Json, part: Part, topics: Callable[[Part], Sequence[str]]) -> 
                 yield f"{here}/{part.collection}/{part.resource}", _without(paths[template], entity_parameter, name)
         return
     yield f"{here}/{part.collection}", _without(paths[collection], entity_parameter)
-    known = topics(part) if part.collection == "data" else ()
+    placeholder = _ENUMERATED.get(part.collection, "")
+    known = ids(part) if placeholder else ()
+    item_of = f"{collection}/{{{placeholder}}}"
     for template in below:
-        if known and template.endswith("/{data_id}"):
-            for topic in known:
-                item = _without(paths[template], entity_parameter, "data_id")
-                yield f"{here}/data/{topic.lstrip('/')}", item
+        if known and template.startswith(item_of):
+            rest = template.removeprefix(item_of)
+            for item_id in known:
+                path = f"{here}/{part.collection}/{item_id.lstrip('/')}{rest}"
+                yield path, _without(paths[template], entity_parameter, placeholder)
         else:
             rest = template.removeprefix(one)
             yield f"{here}{rest}", _without(paths[template], entity_parameter)
+
+
+def _with_own_ids(paths: dict[str, Json]) -> dict[str, Json]:
+    """The same with an `operationId` of its own for each operation: where one is repeated, it is counted."""
+    seen: dict[str, int] = {}
+    for item in paths.values():
+        for operation in item.values():
+            name = operation["operationId"]
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > 1:
+                operation["operationId"] = f"{name}{seen[name]}"
+    return paths
 
 
 def _without(item: Json, *parameters: str) -> Json:

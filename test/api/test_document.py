@@ -234,6 +234,7 @@ def test_every_route_of_the_table_is_described_and_listed() -> None:
             "temp_sensor/logs",
             ["/apps/temp_sensor/logs", "/apps/temp_sensor/logs/configuration"],
         ),
+        ("/components/ecu/data", "ecu/data", ["/components/ecu/data/powertrain/engine/temperature"]),
         ("/components/ecu", "ecu", ["/components/ecu", "/components/ecu/data", "/components/ecu/logs/configuration"]),
         ("/areas/powertrain/subareas/engine", "engine", ["/areas/engine", "/areas/engine/data"]),
         ("/components/ecu/apps/temp_sensor/data", "temp_sensor/data", ["/apps/temp_sensor/data"]),
@@ -249,6 +250,8 @@ def test_a_part_has_a_document_of_its_own(path: str, title: str | None, paths: l
     assert part["components"]["responses"]["GenericError"]
     names = {one.rsplit("/", 1)[1] for one in refs(part["paths"])}
     assert names <= set(part["components"]["schemas"])
+    ids = [operation["operationId"] for item in part["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids))
     for item in part["paths"].values():
         for operation in item.values():
             declared = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}

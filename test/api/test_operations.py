@@ -307,6 +307,19 @@ def item(member: str, name: str, item_id: str = "") -> Json:
     }
 
 
+def test_the_document_of_operations_names_each_of_them() -> None:
+    one = Api(gateway(merged(robot()), None, Operations()))
+    part = one.get("/components/ecu/operations/docs").json()
+    found = ids(one.get("/components/ecu/operations"))
+    assert len(found) > 1
+    for rest in ("", "/executions", "/executions/{execution_id}"):
+        assert {f"/components/ecu/operations/{one}{rest}" for one in found} <= set(part["paths"])
+    path = part["paths"]["/components/ecu/operations/lidar:calibrate/executions/{execution_id}"]
+    assert [one["name"] for one in path["get"]["parameters"]] == ["execution_id"]
+    names = [operation["operationId"] for item in part["paths"].values() for operation in item.values()]
+    assert len(names) == len(set(names))
+
+
 class TestAcrossGateways:
     """`ecu` is here and at gateway B, which has the app `arm` in it."""
 

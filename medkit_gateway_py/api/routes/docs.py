@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import NotImplementedHere, ResourceNotFound
+from ...resources.operations import listed
 from ..answers import json_answer
 from ..context import PREFIX, SERVER_NAME
 from ..route_rows import Row
@@ -57,10 +58,13 @@ def docs(rooms: Rooms, row: Row) -> Handler:
     context = rooms.context
     documents = rooms.documents
 
-    def topics(part: Part) -> Sequence[str]:
+    def ids(part: Part) -> Sequence[str]:
         assert part.entity is not None
         tree = context.federation.tree
-        return [item["id"] for item in context.data.items(tree, part.kind, part.entity.id, tree.local)]
+        if part.collection == "data":
+            return [item["id"] for item in context.data.items(tree, part.kind, part.entity.id, tree.local)]
+        own = context.operations.operations(tree, part.kind, part.entity.id, tree.local)
+        return [item["id"] for item in listed(context.operations.items(part.kind, own))]
 
     async def handle(request: Request) -> Response:
         if not context.config.docs.enabled:
@@ -69,7 +73,7 @@ def docs(rooms: Rooms, row: Row) -> Handler:
         path = request.path_params.get("path", "")
         if not path:
             return root
-        return json_answer(describe(whole, context.federation.tree, path, topics))
+        return json_answer(describe(whole, context.federation.tree, path, ids))
 
     return handle
 
