@@ -257,7 +257,7 @@ def nothing_is_lost_without_cause(seen: Evidence) -> Iterator[Violation]:
         if ask.what == "apps" and ask.status == 200:
             wanted = [(entity, owner) for (life, entity), owner in seen.owners.items() if life == run.life]
             missing = [one for one in wanted if one[0] not in _ids(ask)]
-        elif ask.what in OF_ENTITY and ask.status in AWAY and (run.life, ask.entity) in seen.owners:
+        elif (run.life, ask.entity) in seen.owners and (ask.status in AWAY or ask.facts.get("silent")):
             missing = [(ask.entity, seen.owners[run.life, ask.entity])]
         else:
             continue

@@ -347,6 +347,16 @@ def test_what_is_lost_without_cause_is_seen(story: Story) -> None:
     assert story.ends() == ["lost"]
 
 
+def test_a_node_that_has_nothing_to_say_is_seen_unless_it_is_new(story: Story) -> None:
+    story.has("g1.1")
+    story.has("g1.1", "/bot_nav")
+    story.ask("data", "g1__bot_nav", silent=True)
+    assert story.ends() == []
+    story.now += 30.0
+    story.ask("data", "g1__bot_nav", silent=True)
+    assert story.broken() == ["lost"]
+
+
 def test_who_does_not_come_back_is_seen(story: Story) -> None:
     assert story.ends() == []
     story.dies("g1")

@@ -149,6 +149,13 @@ def _parameters(body: Json) -> Json:
     return {"owner": values["owner"], "note": values["note"]}
 
 
+def _data(body: Json) -> Json:
+    # Nobody publishes (any more): the topic is described, and there is no value.
+    if body["x-medkit"]["status"] == "metadata_only":
+        return {"silent": True}
+    return {"owner": body["data"]["data"]}
+
+
 def _gathered(body: Json, who: Callable[[Json], list[str]]) -> Json:
     medkit = body.get("x-medkit", {})
     found = sorted(one for item in body["items"] for one in who(item))
@@ -174,7 +181,7 @@ READERS: Mapping[str, Callable[[Json], Json]] = {
     "detail": lambda body: {"fqn": body["x-medkit"]["ros2"]["node"]},
     "owner": lambda body: {"owner": body["data"]},
     "parameters": _parameters,
-    "data": lambda body: {"owner": body["data"]["data"]},
+    "data": _data,
     WRITES: lambda body: {"note": body["data"]},
     "faults": _faults,
     "fleet_faults": _faults,
