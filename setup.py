@@ -27,7 +27,7 @@ def below(folder: str) -> list[tuple[str, list[str]]]:
 def requirements() -> list[str]:
     """What the gateway itself imports; `scripts/requirements/runtime.txt` says the same, and a test compares them."""
     return [
-        "aiohttp>=3.9",
+        "aiohttp>=3.11",
         "anyio>=4.3",
         "cryptography>=41",
         "fastapi>=0.115",
@@ -41,7 +41,7 @@ def requirements() -> list[str]:
         "PyJWT[crypto]>=2.8",
         "PyYAML>=6.0",
         "rich>=13",
-        "typer>=0.15",
+        "typer>=0.16",
         "uvicorn[standard]>=0.30",
         "zeroconf>=0.130",
     ]

@@ -112,6 +112,12 @@ def module_domains() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """asyncio, as the gateway: an older anyio would also try trio, installed or not."""
+    return "asyncio"
+
+
+@pytest.fixture
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty XDG_STATE_HOME for this test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -53,6 +53,19 @@ def test_setup_and_requirements_name_the_same_libraries() -> None:
     assert sorted(SETUP["install_requires"]) == sorted(["setuptools", *requirement_lines("runtime.txt")])
 
 
+def test_the_page_says_which_libraries_come_from_rosdep_and_which_from_pip() -> None:
+    page = (ROOT / "docs" / "attach.md").read_text()
+    by_rosdep, by_pip = (
+        set(re.findall("`([^` ]+)`", next(line for line in page.splitlines() if where in line).split("|")[1]))
+        for where in ("| a Debian package that `rosdep", "| pip |")
+    )
+    names = {re.split(r"[<>=\[]", line)[0] for line in requirement_lines("runtime.txt")}
+    keys = {element.text for element in MANIFEST.iter("exec_depend")}
+    key_names = {"PyJWT": "jwt", "PyYAML": "yaml"}
+    assert by_rosdep == {name for name in names if f"python3-{key_names.get(name, name)}" in keys}
+    assert by_pip == names - by_rosdep
+
+
 @pytest.mark.parametrize("distro", ["kilted", "jazzy"])
 def test_ros_wheels_are_pinned_exactly(distro: str) -> None:
     lines = requirement_lines(f"{distro}.txt")

@@ -24,11 +24,6 @@ from support.waiting import async_eventually
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Cursor:
     """A plain reader of a log that says what it lost."""
 
