@@ -11,6 +11,9 @@ import logging
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..errors import InvalidRequest
+from .answers import to_json
+
 # Far above what browsers and programs send, tokens and cookies included.
 MAX_HEADER_BYTES = 65_536
 # From the connection, or the first byte of the next request on it, to the end of the headers.
@@ -78,6 +81,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waits_for_body = False
         self._drop_timer()
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, with an error body like everywhere (API.md §1.3), and close."""
+        body = to_json({"error_code": InvalidRequest.code, "message": msg})
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: %d\r\n"
+            b"connection: close\r\n\r\n" % len(body)
+        )
+        self.transport.write(head + body)
+        self.transport.close()
 
     def _look_for_body(self) -> None:
         self._timer = None

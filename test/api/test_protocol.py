@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -60,6 +61,29 @@ def test_headers_within_the_bound_are_served() -> None:
             assert (await ask(port, HEAD + cookie)).startswith(b"HTTP/1.1 200")
             halves = HEAD + cookie[:30_000], cookie[30_000:]
             assert (await ask(port, *halves)).startswith(b"HTTP/1.1 200")
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"BREW /api/v1/apps HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PUT /api/v1/apps HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        HEAD + b"Cookie: " + b"x" * MAX_HEADER_BYTES + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_what_is_no_request_is_told_so_in_json(request_: bytes) -> None:
+    async def check() -> None:
+        async with served() as port:
+            head, _, body = (await ask(port, request_)).partition(b"\r\n\r\n")
+            lines = head.lower().split(b"\r\n")
+            assert lines[0] == b"http/1.1 400 bad request"
+            assert {b"content-type: application/json", b"connection: close"} <= set(lines)
+            assert b"content-length: %d" % len(body) in lines
+            error = json.loads(body)
+            assert (error["error_code"], type(error["message"])) == ("invalid-request", str)
 
     asyncio.run(check())
 
