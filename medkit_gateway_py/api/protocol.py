@@ -82,6 +82,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._drop_timer()
         super().on_message_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the request is served as HTTP, and uvicorn's advice to install WebSockets is none for us."""
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, with an error body like everywhere (API.md §1.3), and close."""
         body = to_json({"error_code": InvalidRequest.code, "message": msg})

@@ -25,7 +25,13 @@ async def served() -> AsyncIterator[int]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        Api().app, http=BoundedProtocol, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        Api().app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -86,6 +92,18 @@ def test_what_is_no_request_is_told_so_in_json(request_: bytes) -> None:
             assert (error["error_code"], type(error["message"])) == ("invalid-request", str)
 
     asyncio.run(check())
+
+
+def test_who_asks_for_another_protocol_is_served_as_ever_and_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        async with served() as port:
+            upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            last = HEAD + b"Connection: close\r\n\r\n"
+            assert (await ask(port, HEAD + upgrade, last)).startswith(b"HTTP/1.1 200")
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(check())
+    assert "pgrade" not in caplog.text and "WebSocket" not in caplog.text
 
 
 def test_headers_that_never_end_are_refused_once(caplog: pytest.LogCaptureFixture) -> None:
