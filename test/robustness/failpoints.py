@@ -28,6 +28,7 @@ from .history import (
     CHANGED,
     CHANGING,
     DEAD,
+    DIED,
     DYING,
     FREEZING,
     LINK,
@@ -183,12 +184,14 @@ class Scene:
             proxy.close()
 
     def look(self) -> set[str]:
-        """See which gateways have become ready; gives those that have not."""
-        for slot in list(self._starting):
+        """See which gateways have become ready; gives those that have not. RuntimeError when one ended by itself."""
+        for slot, gateway in self._gateways.items():
+            if gateway.returncode is not None and slot not in self._down:
+                said = f"{slot} ended by itself with {gateway.returncode}:\n{gateway.output[-4000:]}"
+                self._note(DIED, slot, {"said": said})
+                raise RuntimeError(said)
+        for slot in self._starting - self._frozen:
             gateway = self._gateways[slot]
-            assert gateway.returncode is None, f"{slot} ended with {gateway.returncode}:\n{gateway.output[-4000:]}"
-            if slot in self._frozen:
-                continue
             try:
                 answer = gateway.client.get("/health", timeout=2.0)
             except httpx.TransportError:
@@ -257,9 +260,9 @@ class Scene:
 
     def _kill(self, slot: str, before_the_next: Callable[[], None]) -> Callable[[], None]:
         self._note(DYING, slot)
+        self._down.add(slot)
         self._gateways[slot].kill()
         self._note(DEAD, slot)
-        self._down.add(slot)
 
         def again() -> None:
             before_the_next()

@@ -19,6 +19,8 @@ MAX_RECORDS = 100_000
 
 # What an event may be. Of gateways, `subject` is the slot:
 SPAWNED, READY, DYING, DEAD, FREEZING, THAWED = "spawned", "ready", "dying", "dead", "freezing", "thawed"
+# and that nobody killed it and it ended, `facts.said` is the end of what it printed;
+DIED = "died"
 # of links, `subject` is `asker>asked` and `facts.state` what it is now, "open" or how it is hurt;
 LINK = "link"
 # and one of the states, joined by "+", is that it leads to another;

@@ -234,6 +234,8 @@ def remembered_is_never_unknown(seen: Evidence) -> Iterator[Violation]:
 
 def documented_answers_in_time(seen: Evidence) -> Iterator[Violation]:
     """A gateway that is well answers, with a documented status, as itself, in time."""
+    for said in seen.time.died:
+        yield Violation("died", said)
     for ask in seen.unattributed:
         if ask.status:
             yield Violation("undocumented", "an answer of a gateway that is dead", ask)

@@ -12,7 +12,7 @@ from pathlib import Path
 from support.gateways import fleet
 
 from .failpoints import Scene, Step, plan
-from .history import END, QUIET, Event, History, Setup
+from .history import END, QUIET, Event, History
 from .model import BACK_S, GATHERED
 from .traffic import Known, Traffic
 
@@ -26,10 +26,12 @@ HARM_S = 12.0
 TICK_S = 0.05
 
 
-def run(folder: Path, topology: str, seed: int, domains: Sequence[int], harm_s: float = HARM_S) -> History:
-    """Carry out the plan of a seed; gives what happened. `domains` is one ROS domain for each gateway."""
-    setup = Setup(topology, seed, TOPOLOGIES[topology])
-    history = History(setup)
+def run(folder: Path, history: History, domains: Sequence[int], harm_s: float = HARM_S) -> None:
+    """Carry out the plan of a seed and write down what happens. `domains` is one ROS domain for each gateway.
+
+    RuntimeError when a gateway ends by itself; that is in the history, too.
+    """
+    setup, seed = history.setup, history.setup.seed
     with fleet(folder) as processes:
         known = Known()
         scene = Scene(processes, setup, domains, history, known)
@@ -47,7 +49,6 @@ def run(folder: Path, topology: str, seed: int, domains: Sequence[int], harm_s: 
             history.add(Event(time.monotonic(), END))
         finally:
             scene.close()
-    return history
 
 
 def _harm(scene: Scene, steps: Sequence[Step], seed: int) -> None:
@@ -80,6 +81,7 @@ def _wait_until_back(scene: Scene, traffic: Traffic) -> None:
     deadline = time.monotonic() + BACK_S
     left = list(scene.setup.slots)
     while left and time.monotonic() < deadline:
+        scene.look()
         left = [slot for slot in left if not _is_back(scene, traffic, slot)]
         time.sleep(0.2)
 

@@ -15,6 +15,7 @@ import pytest
 from .history import (
     CHANGED,
     DEAD,
+    DIED,
     DYING,
     FREEZING,
     LINK,
@@ -329,6 +330,11 @@ def test_a_connection_that_breaks_without_cause_is_seen(story: Story) -> None:
 def test_a_gateway_that_says_it_is_another_is_seen(story: Story) -> None:
     story.ask("health", instance="id-g1.1", generation=7)
     assert story.ends() == ["undocumented"]
+
+
+def test_a_gateway_that_nobody_killed_and_that_ended_is_seen(story: Story) -> None:
+    story.event(DIED, "g1", said="g1 ended by itself with -11")
+    assert story.ends() == ["died"]
 
 
 def test_an_answer_that_is_late_is_seen_unless_the_machine_stood_still(story: Story) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from .history import History, Setup
 from .model import judge
 from .run import TOPOLOGIES, run
 
@@ -25,11 +26,18 @@ CASES = [(NAMES[number % len(NAMES)], FIRST + number // len(NAMES)) for number i
 
 @pytest.mark.parametrize(("topology", "seed"), CASES)
 def test_no_answer_is_ever_wrong(topology: str, seed: int, tmp_path: Path, ros_domains: Callable[[], int]) -> None:
-    history = run(tmp_path, topology, seed, [ros_domains() for _ in TOPOLOGIES[topology]])
+    history = History(Setup(topology, seed, TOPOLOGIES[topology]))
+    folder = Path(os.environ.get("MEDKIT_HISTORIES", tmp_path))
+    path = folder / f"{topology}-{seed}.jsonl"
+    try:
+        run(tmp_path, history, [ros_domains() for _ in TOPOLOGIES[topology]])
+    except BaseException:
+        # Whatever it was, what happened before is worth reading.
+        print(f"history: {history.save(path)}")
+        raise
     found = judge(history)
     if found or "MEDKIT_HISTORIES" in os.environ:
-        folder = Path(os.environ.get("MEDKIT_HISTORIES", tmp_path))
-        path = history.save(folder / f"{topology}-{seed}.jsonl")
+        history.save(path)
     answered = sum(ask.status == 200 for ask in history.asks)
     print(f"{topology} {seed}: {len(history.asks)} requests, {answered} answered, {len(found)} violations")
     assert not found, "\n".join(

@@ -10,6 +10,7 @@ from .history import (
     CHANGED,
     CHANGING,
     DEAD,
+    DIED,
     DYING,
     FREEZING,
     LINK,
@@ -61,6 +62,7 @@ class Timeline:
     last_nodes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # link: when it began or ended to lead elsewhere
     swaps: dict[str, list[float]] = field(default_factory=dict)
+    died: list[str] = field(default_factory=list)
     quiet: float = inf
     links: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -74,6 +76,8 @@ class Timeline:
         for event in events:
             if event.what == STALL:
                 found.stalls.append(Span(event.at - float(event.facts["seconds"]), event.at))
+            elif event.what == DIED:
+                found.died.append(str(event.facts["said"]))
             elif event.what == QUIET:
                 found.quiet = event.at
         for link in {event.subject for event in events if event.what == LINK}:
