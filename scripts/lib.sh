@@ -175,6 +175,8 @@ _step() {
 
 _make_libraries() {
   local level=$1 lists=() name
+  # pip would take what lies there for installed, and it is gone once our environment is entered.
+  [[ -n $MEDKIT_SOURCED ]] || unset PYTHONPATH
   if [[ -e $MEDKIT_VENV.unfinished ]] || ! [[ -x $MEDKIT_VENV/bin/python && -f $MEDKIT_VENV/.libraries ]]; then
     [[ ! -e $MEDKIT_VENV ]] || { say "an earlier set-up did not finish: starting anew"; rm -rf "$MEDKIT_VENV"; }
     _choose_python
