@@ -199,6 +199,14 @@ def test_a_gap_that_nobody_speaks_of_is_seen_even_while_the_peer_is_dead(story: 
     assert story.ends() == ["unmarked gap"]
 
 
+@pytest.mark.parametrize(("what", "broken"), [("fleet_faults", False), ("faults", True)])
+def test_what_hangs_on_nodes_may_be_missing_until_they_are_found_again(story: Story, what: str, broken: bool) -> None:
+    story.dies("g1")
+    story.starts("g1", "g1.1")
+    story.ask(what, **{"from": ["g0.1"]})
+    assert story.ends() == (["unmarked gap"] if broken else [])
+
+
 def test_a_partial_answer_that_does_not_say_who_is_missing_is_seen(story: Story) -> None:
     story.dies("g1")
     story.ask("faults", partial=True, failed=[], **{"from": ["g0.1"]})
