@@ -13,11 +13,12 @@ from typing import Any, cast
 from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
-from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Part, Parts, Past, PeerView, Way
+from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Part, Parts, Past, PeerView
 from .names import choose_app_id, peer_name_from, prefixed
 from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
 from .shares import route, route_components, shares_of, unite
+from .ways import away, choose_sections
 
 __all__ = ["LOCAL", "MergeOptions", "Merged", "Parts", "Past", "PeerView", "merge"]
 
@@ -54,8 +55,8 @@ def merge(
     they change how long this one takes, and never its result.
     """
     own = OriginSection(identity.id, identity.name, identity.boot_id, local_seq, (identity.id,), tree=local)
-    state = MergeState(own, _choose_sections(own.id, views, options.max_hops), given, options)
-    down = _away(state, views, past)
+    state = MergeState(own, choose_sections(own.id, views, options.max_hops), given, options)
+    down = away(state, views, past)
     state.retained = [
         Chosen(one.peer, replace(one.section, tree=_declared(one.section.tree)))
         for origin, one in past.retained.items()
@@ -99,94 +100,6 @@ def merge(
     )
     kept = Parts(state.parts, given, given.forgotten)
     return Merged(tree, tuple(state.new.values()), tuple(state.chosen), kept)
-
-
-def _choose_sections(own_id: str, views: Sequence[PeerView], max_hops: int) -> list[Chosen]:
-    """One section an origin: the newest, then the shortest path, then the peer name (AGGREGATION.md §5).
-
-    Returned in the order of peers, then of distance: the order in which first names are given.
-    """
-    best: dict[str, tuple[tuple[str, int], int, str, int, Chosen]] = {}
-    for order, view in enumerate(views):
-        for section in view.sections:
-            if section.state != "up" or not section.is_usable(own_id, max_hops):
-                continue
-            candidate = (section.age, len(section.path), view.name, order, Chosen(view.name, section))
-            present = best.get(section.id)
-            if present is None or _is_better(candidate, present):
-                best[section.id] = candidate
-    ordered = sorted(best.values(), key=lambda one: (one[3], one[1], one[4].section.id))
-    return [one[4] for one in ordered]
-
-
-def _is_better(candidate: Any, present: Any) -> bool:
-    if candidate[0] != present[0]:
-        return bool(candidate[0] > present[0])
-    return bool(candidate[1:3] < present[1:3])
-
-
-def _away(state: MergeState, views: Sequence[PeerView], past: Past) -> tuple[OriginSection, ...]:
-    """Name the origins that are known and out of reach (`state.away`); what is passed on of them, without entities.
-
-    Known are those behind a peer that is down, those that may be, and those that a peer says are down. An origin that a
-    peer does not speak of any more is no part of the federation any more.
-    """
-    present = {state.own.id, *(one.section.id for one in state.chosen)}
-    online = {view.name for view in views}
-    down: dict[str, Chosen] = {}
-    for view in views:
-        for section in view.sections:
-            if section.state == "up" or section.id in present:
-                continue
-            if not section.is_usable(state.own.id, state.options.max_hops):
-                continue
-            known = down.get(section.id)
-            if known is None or len(section.path) < len(known.section.path):
-                down[section.id] = Chosen(view.name, section)
-    offline = [peer for peer in state.options.peers if peer not in online]
-    for origin, way in {**_moved(past, present, online, offline), **_lost(past, offline)}.items():
-        if origin in present:
-            continue
-        state.away[origin] = way.label
-        if way.section is not None:
-            down[origin] = Chosen(way.peer, way.section)
-    unknown = {peer for peer in offline if peer not in past.direct}
-    state.silent = tuple(sorted(unknown | {label for origin, label in state.away.items() if origin not in down}))
-    for origin, one in down.items():
-        state.away.setdefault(origin, one.label)
-    return tuple(replace(one.section, label=one.label) for _, one in sorted(down.items()))
-
-
-def _lost(past: Past, offline: Sequence[str]) -> dict[str, Way]:
-    """The ways to what was reached over peers that are down; the peers themselves by their own names."""
-    lost = {origin: way for origin, way in past.ways.items() if way.peer in offline}
-    for peer in offline:
-        origin = past.direct.get(peer)
-        if origin is not None:
-            lost[origin] = _direct_way(past, origin, peer)
-    return lost
-
-
-def _moved(past: Past, present: set[str], online: set[str], offline: Sequence[str]) -> dict[str, Way]:
-    """Origins whose peer has become another gateway, while a peer does not answer whose gateway has moved on.
-
-    So it looks when gateways exchange their addresses and one of them is down: they may be behind that peer. With all
-    peers answering, who is behind none of them is no part of the federation any more.
-    """
-    vacant = next((peer for peer in offline if past.direct.get(peer) in present), None)
-    if vacant is None:
-        return {}
-    return {
-        origin: _direct_way(past, origin, vacant)
-        for origin, way in past.ways.items()
-        if way.peer in online and way.label == way.peer and past.direct.get(way.peer, origin) != origin
-    }
-
-
-def _direct_way(past: Past, origin: str, peer: str) -> Way:
-    known = past.ways.get(origin)
-    plate = known.section if known is not None else None
-    return Way(peer, peer, replace(plate, path=(origin,), label="") if plate is not None else None)
 
 
 def _declared(tree: EntityTree) -> EntityTree:
