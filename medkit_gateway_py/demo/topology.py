@@ -26,8 +26,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 # It is a demo on one machine: everybody may know them.
-CLIENTS = ("viewer:look:viewer", "operator:drive:operator")
-VIEWER = "-d client_id=viewer -d client_secret=look"
+CLIENTS = ("viewer:only-looking:viewer", "operator:drive-with-care:operator")
+VIEWER = "-d client_id=viewer -d client_secret=only-looking"
 
 
 def sites() -> tuple[Site, Site, Site]:
