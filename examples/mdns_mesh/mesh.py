@@ -130,9 +130,16 @@ def network(mesh: str, names: Sequence[str]) -> Iterator[dict[str, str]]:
     switch = f"{mesh}-switch"
     made: list[str] = []
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+    def add(namespace: str) -> None:
+        if Path("/run/netns", namespace).exists():
+            raise Failed(f"there is a namespace {namespace} already")
+        # Noted first: a signal may come between its making and the next line.
+        made.append(namespace)
+        ip("netns", "add", namespace)
+
     try:
-        ip("netns", "add", switch)
-        made.append(switch)
+        add(switch)
         ip("-n", switch, "link", "add", "bridge0", "type", "bridge", "mcast_snooping", "0")
         ip("-n", switch, "link", "set", "bridge0", "up")
         ip("-n", switch, "link", "set", "lo", "up")
@@ -140,8 +147,7 @@ def network(mesh: str, names: Sequence[str]) -> Iterator[dict[str, str]]:
         found = {}
         for number, name in enumerate(names, 1):
             namespace = f"{mesh}-{name}"
-            ip("netns", "add", namespace)
-            made.append(namespace)
+            add(namespace)
             ip("-n", switch, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
             ip("-n", switch, "link", "set", f"port{number}", "master", "bridge0", "up")
             # ROS talks over loopback, which must be up and takes multicast only when told so.
