@@ -1,8 +1,8 @@
 """Turning a peer's app ids into ours in what it answers, and ours into its in what it is asked (AGGREGATION.md §7).
 
 Only apps have other ids here than there. What is rewritten is told by the member's name and place, never by searching
-text: nothing under `data`, `parameters`, `value`, `message`, `default_value` or `schema` is touched, because that is
-what robots say. Pure.
+text: nothing under `data`, `parameters`, `value`, a log's `message` or another member of `_FOREIGN` is touched, because
+that is what robots say. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from ..entities.model import Kind
 API = "/api/v1"
 _KINDS = frozenset(kind.type for kind in Kind)
 # What is below these is said by robots or describes what they say.
-_FOREIGN = frozenset({"data", "parameters", "value", "message", "default_value", "schema", "type_info"})
+_FOREIGN = frozenset(
+    {
+        "data", "parameters", "value", "message", "default_value", "schema", "type_info",
+        # Of freeze frames (API.md §7.5), of actions (§5.5), of triggers (§10.3), of components (§3.3).
+        "full_data", "result", "last_feedback", "trigger_condition", "identity",
+    }
+)  # fmt: skip
 _APP_ID = frozenset({"source_app", "app_id", "member_id"})
 # These name the entity of the request (of any kind) or an app.
 _ENTITY_ID = frozenset({"entity_id"})
@@ -234,9 +240,23 @@ class Rewriter:
 
 
 def _is_our_payload(payload: dict[str, Any]) -> bool:
-    """Whether an event's payload is one of the API's objects, not a message of a robot (API.md §10.3, §10.4)."""
+    """Whether an event's payload is one of the API's objects, not a message of a robot (API.md §10.3, §10.4).
+
+    A message may have any member; so it must have several that only the API's objects have together.
+    """
+    items = payload.get("items")
     return (
         isinstance(payload.get("fault_code"), str)
-        or isinstance(payload.get("items"), list)
-        or (isinstance(payload.get("id"), str) and isinstance(payload.get("data"), dict))
+        or (isinstance(items, list) and bool(items) and all(_is_our_item(item) for item in items))
+        or (isinstance(payload.get("id"), str) and "data" in payload and isinstance(payload.get("x-medkit"), dict))
+    )
+
+
+def _is_our_item(item: Any) -> bool:
+    """Whether something is an item of a list of faults, log lines, parameters, operations or data."""
+    return isinstance(item, dict) and (
+        isinstance(item.get("fault_code"), str)
+        or ("severity" in item and "timestamp" in item and isinstance(item.get("id"), str))
+        or (item.get("type") == "parameter" and isinstance(item.get("id"), str))
+        or (isinstance(item.get("id"), str) and isinstance(item.get("x-medkit"), dict))
     )

@@ -115,6 +115,16 @@ REWRITTEN: list[tuple[str, Any, Any]] = [
         },
     ),
     (
+        "an event with a list of faults",
+        {"payload": {"items": [{"fault_code": "X", "x-medkit": {"entity_id": "cam"}}]}},
+        {"payload": {"items": [{"fault_code": "X", "x-medkit": {"entity_id": "b__cam"}}]}},
+    ),
+    (
+        "an event with an item of data",
+        {"payload": {"id": "/t", "data": {"entity_id": "cam"}, "x-medkit": {"entity_id": "cam"}}},
+        {"payload": {"id": "/t", "data": {"entity_id": "cam"}, "x-medkit": {"entity_id": "b__cam"}}},
+    ),
+    (
         "an event with a fault",
         {"payload": {"fault_code": "X", "entity_id": "cam"}},
         {"payload": {"fault_code": "X", "entity_id": "b__cam"}},
@@ -133,6 +143,25 @@ UNTOUCHED: list[tuple[str, Any]] = [
     ("schemas", {"type_info": {"schema": {"entity_id": "cam"}, "default_value": {"id": "cam"}}}),
     ("defaults", {"default_value": "/api/v1/apps/cam", "schema": {"hosts": ["cam"]}}),
     ("a message in an event", {"payload": {"id": "cam", "entity_id": "cam", "text": "/api/v1/apps/cam"}}),
+    (
+        "a message with a list of items",
+        {"payload": {"items": [{"id": "cam:x", "entity_id": "cam", "href": "/api/v1/apps/cam"}]}},
+    ),
+    ("a message with an id and data", {"payload": {"id": "cam:x", "data": {}, "entity_id": "cam"}}),
+    (
+        "the message of a freeze frame",
+        {"environment_data": {"snapshots": [{"x-medkit": {"full_data": {"entity_id": "cam", "hosts": ["cam"]}}}]}},
+    ),
+    (
+        "what an action gave",
+        {
+            "status": "completed",
+            "result": {"id": "cam:x", "to": "/api/v1/apps/cam"},
+            "last_feedback": {"app_id": "cam"},
+        },
+    ),
+    ("a trigger's condition", {"id": "t", "trigger_condition": {"target_value": {"entity_id": "cam"}}}),
+    ("a nameplate", {"x-medkit": {"identity": {"entity_id": "cam", "extra": {"id": "cam:x"}}}}),
     ("a component of the same id", {"id": "cam", "type": "component", "href": "/api/v1/components/cam"}),
     ("a link to a component of the same id", {"belongs-to": "/api/v1/components/cam"}),
     ("an app whose id only begins so", {"href": "/api/v1/apps/camera", "id": "camera"}),
