@@ -248,9 +248,11 @@ class _Exchange:
                 waiting=waiting,
             ) as response:
                 self._peer.answered()
-                await Relay(self._peer.name, self._peer.spec.url, self._rewriter, self._send).answer(
-                    response, is_head=self._method == "HEAD"
-                )
+                asked = b",".join(value for name, value in self._info.headers if name == b"if-none-match")
+                relay = Relay(
+                    self._peer.name, self._peer.spec.url, self._rewriter, self._send, asked.decode("latin-1")
+                )  # fmt: skip
+                await relay.answer(response, is_head=self._method == "HEAD")
         except GatewayError as error:
             if self._upload.has_left:
                 return

@@ -45,13 +45,17 @@ _log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Gives one answer to one client. `rewriter` is None where all ids are the same."""
+    """Gives one answer to one client.
 
-    def __init__(self, peer: str, url: str, rewriter: Rewriter | None, send: Send) -> None:
+    `rewriter` is None where all ids are the same; `if_none_match` is what the client has already.
+    """
+
+    def __init__(self, peer: str, url: str, rewriter: Rewriter | None, send: Send, if_none_match: str = "") -> None:
         self._peer = peer
         self._url = url
         self._rewriter = rewriter
         self._send = send
+        self._if_none_match = if_none_match
 
     async def answer(self, response: httpx.Response, *, is_head: bool) -> None:
         """Send all of it. Raises httpx.HTTPError when the peer breaks off."""
@@ -59,7 +63,10 @@ class Relay:
         status = response.status_code
         kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
         rewriter = self._rewriter
-        if rewriter is None or not _may_rewrite(kind):
+        if rewriter is not None and status == 304 and self._is_of_rewritten(response, rewriter):
+            await self._start(status, [*_without(headers, b"etag"), *self._etag(response)])
+            await self._send({"type": "http.response.body", "body": b""})
+        elif rewriter is None or not _may_rewrite(kind):
             await self._start(status, headers)
             await self._pass_on(response)
         elif is_head or status in _NO_BODY:
@@ -137,6 +144,11 @@ class Relay:
                 }
             )
         await self._send({"type": "http.response.body", "body": rest})
+
+    def _is_of_rewritten(self, response: httpx.Response, rewriter: Rewriter) -> bool:
+        """Whether what the client has is an answer that was rewritten. A 304 need not say of what type it is."""
+        made = rewriter.etag(response.headers.get("etag", "")).removeprefix("W/")
+        return made in {tag.strip().removeprefix("W/") for tag in self._if_none_match.split(",")}
 
     def _etag(self, response: httpx.Response) -> Headers:
         etag = response.headers.get("etag")

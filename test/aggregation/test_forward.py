@@ -378,15 +378,19 @@ async def test_a_long_json_answer_is_passed_on_as_it_is_and_says_so() -> None:
 async def test_the_etag_of_a_rewritten_answer_comes_back_as_the_peers() -> None:
     async def tagged(scope: Any, receive: Any, send: Any) -> None:
         asked = dict(scope["headers"]).get(b"if-none-match", b"")
-        headers = [(b"etag", b'"v1"'), (b"content-type", b"application/json")]
+        etag = (b"etag", b'"v1"')
         if asked == b'"v1"':
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            # As a gateway says it: without a body there is no type of it.
+            await send({"type": "http.response.start", "status": 304, "headers": [etag]})
             await send({"type": "http.response.body", "body": b""})
+        elif scope["path"].endswith("/file"):
+            await send({"type": "http.response.start", "status": 200, "headers": [etag, (b"content-type", b"x/y")]})
+            await send({"type": "http.response.body", "body": b"cam"})
         else:
-            await answer(send, {"x-medkit": {"entity_id": "cam"}}, 200, [(b"etag", b'"v1"')])
+            await answer(send, {"x-medkit": {"entity_id": "cam"}}, 200, [etag])
 
     async with pair() as (a, b, client):
-        b.routes["/api/v1/apps/cam/x"] = tagged
+        b.routes["/api/v1/apps/cam/x"] = b.routes["/api/v1/apps/cam/file"] = tagged
         url = f"{a.url}/api/v1/apps/b__cam/x"
         first = await client.get(url)
         assert first.json() == {"x-medkit": {"entity_id": "b__cam"}}
@@ -395,6 +399,10 @@ async def test_the_etag_of_a_rewritten_answer_comes_back_as_the_peers() -> None:
         assert (second.status_code, second.headers["etag"]) == (304, first.headers["etag"])
         # The tag of another gateway's ids is no match here.
         assert (await client.get(url, headers={"if-none-match": 'W/"v1-s00000000"'})).status_code == 200
+        # What is no JSON keeps its own.
+        file = await client.get(f"{a.url}/api/v1/apps/b__cam/file")
+        kept = await client.get(f"{a.url}/api/v1/apps/b__cam/file", headers={"if-none-match": file.headers["etag"]})
+        assert (kept.status_code, file.headers["etag"], kept.headers["etag"]) == (304, '"v1"', '"v1"')
 
 
 async def test_a_location_leads_through_this_gateway() -> None:
