@@ -2,7 +2,8 @@
 
 Which origins are asked for through which peer follows the routes, as fan-out does; a repetition on another way is told
 by origin and event id. So an event comes once, whatever the topology. What becomes of the events, and who listens, is
-decided by whoever owns this.
+decided by whoever owns this. What gateways say of their peers goes round by the same marks: once to each, and never
+back to who said it.
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ class _Follower:
         elif event.event in FAULT_EVENTS:
             self._fault(peer, boot_id, event, data)
         elif event.event in (PEER_UP, PEER_DOWN, GAP):
-            self._state(event.event, data)
+            self._state(peer, boot_id, event, data)
 
     def _fault(self, peer: Peer, boot_id: str, event: StreamEvent, data: Json) -> None:
         if not isinstance(data.get("fault"), dict):
@@ -313,14 +314,22 @@ class _Follower:
         seen = (here, key[:MAX_LABEL]) if peer.kind != COMPATIBLE else None
         self._streams.tell(Heard(event.event, {**data, "x-medkit": medkit}, frozenset({here})), seen)
 
-    def _state(self, event: str, data: Json) -> None:
+    def _state(self, peer: Peer, boot_id: str, event: StreamEvent, data: Json) -> None:
         """What the peer says of its own peers, or of what it lost itself."""
+        said = data.get("x-medkit")
+        origin, key = (said.get("origin"), said.get("event_id")) if isinstance(said, Mapping) else (None, None)
+        if not isinstance(origin, str) or not isinstance(key, str):
+            origin, key = peer.gateway.id, f"{boot_id}-{event.id}-{event.event}"
+        if origin == self._federation.identity.id:
+            return
+        origin, key = origin[:MAX_LABEL], key[:MAX_LABEL]
         told: Json = {"peer": _label(self.name, data.get("peer")), "timestamp": time.time()}
+        told["x-medkit"] = {"origin": origin, "event_id": key}
         if isinstance(data.get("reason"), str):
             told["reason"] = data["reason"][:MAX_REASON]
         if isinstance(data.get("lost"), int):
             told["lost"] = data["lost"]
-        self._streams.tell(Heard(event, told, self.origins), None)
+        self._streams.tell(Heard(event.event, told, self.origins), (origin, key))
 
     def _origin_here(self, origin: str) -> str | None:
         for name in (origin, f"{origin}~{self.name}"):

@@ -193,6 +193,39 @@ async def test_in_a_ring_and_in_a_mesh_every_event_comes_once(shape: str) -> Non
             await one.stop()
 
 
+async def test_that_a_peer_is_away_is_said_once_to_each_also_in_a_ring() -> None:
+    # The ring a, b, c, and d behind a alone.
+    d = TestGateway("d", {})
+    first = [TestGateway(name, {}) for name in "abc"]
+    async with running(d), running(*first):
+        urls = {one.identity.name: one.url for one in (d, *first)}
+    d, ring = TestGateway("d", {}), {"a": "bd", "b": "c", "c": "a"}
+    gateways = [TestGateway(name, {peer: urls[peer] for peer in peers}) for name, peers in ring.items()]
+    try:
+        for one, url in zip((d, *gateways), urls.values(), strict=True):
+            await one.start(int(url.rpartition(":")[2]))
+            await one.serve_tree(tree_of([f"app_{one.identity.name}"]))
+        for one in gateways:
+            await async_eventually(lambda one=one: len(one.federation.tree.apps) == 4, within=15)
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(listening(one)) for one in gateways]
+            await followed(*gateways, by=2)
+            await d.stop()
+            for client in clients:
+                await async_eventually(lambda client=client: "peer_down" in client.names(), within=15)
+            # Twice round the ring: what would go on for ever has come by again.
+            for code in ("FIRST", "SECOND"):
+                for one in gateways:
+                    one.fault(f"{code}_{one.identity.name}")
+                for client in clients:
+                    await heard(client, *(f"{code}_{one.identity.name}" for one in gateways), within=15)
+            told = [[one["peer"] for one in client.data("peer_down")] for client in clients]
+            assert told == [["d"], ["c/a/d"], ["a/d"]]
+    finally:
+        for one in gateways:
+            await one.stop()
+
+
 async def test_a_peer_that_goes_and_returns_is_said_and_its_events_go_on() -> None:
     b = TestGateway("b", {})
     await b.start()
