@@ -33,6 +33,10 @@ MAX_TREE = 64 * 1024 * 1024
 LANE_WAIT_S = 0.5
 # Less than this is not worth a request: the peer would get no time after the margin of the hop.
 MIN_BUDGET_S = HOP_MARGIN_S + 0.01
+# Calls begun with settings that were replaced may end with them: longer than any command takes. A stream or download
+# that goes on is cut then, and asked for again by its client.
+DRAIN_S = 120.0
+DRAIN_LOOK_S = 0.1
 # A body that is decoded on the loop; a longer one is decoded in a thread.
 DECODE_ON_LOOP = 256 * 1024
 
@@ -76,6 +80,7 @@ class PeerClient:
         *,
         access: Access | None = None,
         resolver: AbstractResolver | None = None,
+        stats: CallStats | None = None,
     ) -> None:
         self._resolver = resolver
         self.name = name
@@ -86,7 +91,8 @@ class PeerClient:
         self._parsed = httpx.URL(url)
         self._base_path = self._parsed.raw_path.rstrip(b"/")
         self._problem = ""
-        self.stats = CallStats()
+        self._hurried = False
+        self.stats = stats or CallStats()
         self._transport = self._connections()
         self._limiters = {lane: anyio.CapacityLimiter(limit) for lane, limit in LANE_LIMITS.items()}
 
@@ -257,6 +263,19 @@ class PeerClient:
 
     def _unavailable(self, reason: str) -> PeerUnavailable:
         return PeerUnavailable(f"Peer '{self.name}' cannot be reached: {reason}", peer=self.name, details=reason)
+
+    async def aclose_when_done(self) -> None:
+        """Close all connections once the calls that are under way are over, after `DRAIN_S`, or hurried."""
+        until = time.monotonic() + DRAIN_S
+        while any(limiter.borrowed_tokens for limiter in self._limiters.values()):
+            if self._hurried or time.monotonic() > until:
+                break
+            await anyio.sleep(DRAIN_LOOK_S)
+        await self.aclose()
+
+    def hurry(self) -> None:
+        """Do not wait for calls that are under way, if they are waited for."""
+        self._hurried = True
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -198,6 +198,11 @@ class CompatiblePoll:
         self._generation: Any = None
         self._fetched_at = -1e9
 
+    def use(self, client: PeerClient) -> None:
+        """Ask by this one from now on, and fetch everything at the next poll; versions go on being counted."""
+        self._client = client
+        self.forget()
+
     def forget(self) -> None:
         """Fetch everything at the next poll."""
         self._tree, self._generation, self._fetched_at = None, None, -1e9

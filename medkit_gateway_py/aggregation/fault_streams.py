@@ -215,6 +215,8 @@ class _Follower:
         """Follow until cancelled, again and again."""
         while True:
             pause = RETRY_S
+            peer = self._federation.peer(self.name)
+            client = peer.client if peer is not None else None
             try:
                 await self._follow()
                 reason = "its stream ended"
@@ -227,6 +229,9 @@ class _Follower:
             except Exception:
                 _log.exception("Following the faults of peer '%s' failed", self.name)
                 reason = "internal error"
+            if peer is not None and peer.client is not client:
+                # It has new settings, and is asked by them where the old stream ended.
+                continue
             self._streams.down(self.name, reason)
             await anyio.sleep(pause * (0.5 + random.random()))
 
@@ -269,7 +274,8 @@ class _Follower:
 
     async def _read(self, peer: Peer, boot_id: str, stream: Any) -> None:
         reader = EventReader(MAX_EVENT)
-        while (piece := await next_piece(self.name, stream, IDLE_S)) is not None:
+        client = peer.client
+        while peer.client is client and (piece := await next_piece(self.name, stream, IDLE_S)) is not None:
             try:
                 events = reader.feed(piece)
             except StreamGarbage as error:

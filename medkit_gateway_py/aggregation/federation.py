@@ -31,6 +31,7 @@ from .views import Views, peer_views
 
 if TYPE_CHECKING:
     from ..state import StateStore
+    from .client import PeerClient
 
 # Merges that peers cause are at most one in this time; local changes do not wait (AGGREGATION.md §4, §6).
 MERGE_INTERVAL_S = 0.2
@@ -39,6 +40,8 @@ STOP_S = 2.0
 UNDECIDED_S = 1.0
 # A merge of more entities than this is made in a thread, so that requests are served meanwhile.
 MERGE_ON_LOOP = 2000
+# Connections with settings that were replaced, whose last calls are not over; the oldest are cut beyond this.
+MAX_REPLACED = 200
 # How often ids in use are marked as such, and those unused for `forget_after_s` are forgotten.
 MAINTENANCE_S = 600.0
 
@@ -70,7 +73,7 @@ class Federation:
         self._discoveries: list[PeerDiscovery] = []
         self._merger: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], PeerClient] = {}
         self._lock = asyncio.Lock()
         self._dirty = asyncio.Event()
         self._subscribers: list[Callable[[FederatedTree], None]] = []
@@ -167,6 +170,8 @@ class Federation:
                 await _contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
             for peer in self._peers.values():
                 await _contained(f"Closing peer '{peer.name}'", peer.aclose())
+            for client in self._closing.values():
+                client.hurry()
             await asyncio.gather(*self._closing, return_exceptions=True)
         if self._again is not None:
             self._again.cancel()
@@ -198,9 +203,12 @@ class Federation:
         if event.change == ADDED and not beats:
             _log.error("A second peer named '%s' (%s) is not used", name, event.peer.url)
             return
-        self._drop_peer(name)
-        if spec is not None:
+        if known is not None and spec is not None:
+            self._reconfigure(known, spec)
+        elif spec is not None:
             self._add_peer(spec)
+        else:
+            self._drop_peer(name)
         self._dirty.set()
 
     def _add_peer(self, spec: PeerSpec) -> None:
@@ -213,9 +221,25 @@ class Federation:
         if task is not None:
             task.cancel()
         if peer is not None:
-            closing = asyncio.create_task(_contained(f"Closing peer '{name}'", peer.aclose()))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            for client in self._closing.values():
+                if client.name == name:
+                    client.hurry()
+            peer.client.hurry()
+            self._close(peer.client)
+
+    def _reconfigure(self, peer: Peer, spec: PeerSpec) -> None:
+        old = peer.reconfigure(spec)
+        _log.info("Peer '%s' (%s) has new settings", spec.name, spec.url)
+        if old is None:
+            return
+        for client in list(self._closing.values())[:-MAX_REPLACED]:
+            client.hurry()
+        self._close(old)
+
+    def _close(self, client: PeerClient) -> None:
+        closing = asyncio.create_task(_contained(f"Closing peer '{client.name}'", client.aclose_when_done()))
+        self._closing[closing] = client
+        closing.add_done_callback(lambda done: self._closing.pop(done, None))
 
     # Merging
 

@@ -14,15 +14,14 @@ from typing import Any
 
 import anyio
 
-from ..entities.model import Kind
-from ..entities.tree import EntityTree
 from ..errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
 from .access import access_of
 from .breaker import Breaker
+from .call_stats import CallStats
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
 from .compatible import CompatiblePoll
 from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
-from .peer_status import PeerStatus
+from .peer_status import PeerStatus, counts_of
 from .resolver import JudgedResolver
 from .section_reader import tree_from_wire
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError
@@ -73,19 +72,18 @@ class Peer:
         self.paused = spec.paused
         self._since = time.time()
         self._changed = changed
+        self._aggregation = aggregation
+        self._identity = identity
         self._timeout_s = aggregation.timeout_ms / 1000
         self._max_entities = aggregation.max_entities_per_peer
-        access = access_of(spec.access, aggregation)
-        # Whoever did not write the configuration may not lead us to this machine.
-        by_others = spec.source != BY_PARAMETERS
-        loopback = spec.source != BY_OPERATOR and aggregation.allow_loopback_discovery
-        resolver = JudgedResolver(loopback) if by_others else None
-        self.client = PeerClient(spec.name, spec.url, identity, self._timeout_s, access=access, resolver=resolver)
+        self.client = self._client_of(spec, CallStats())
         self._compatible = CompatiblePoll(
             self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, is_echo
         )
         self._etag = ""
         self._strange = 0
+        # How many more answers that are no tree a new URL may give until what the old one told is not believed.
+        self._unproven = 0
         self._rtt_s: float | None = None
         self._dropped: tuple[DroppedItem, ...] = ()
         self._dropped_count = 0
@@ -94,6 +92,42 @@ class Peer:
         self._document: TreeDocument | None = None
         self._stream = TreeStream(self.client, self._max_entities)
         self._stream_ended = False
+        self._round = anyio.CancelScope()
+
+    def _client_of(self, spec: PeerSpec, stats: CallStats) -> PeerClient:
+        aggregation = self._aggregation
+        # Whoever did not write the configuration may not lead us to this machine.
+        by_others = spec.source != BY_PARAMETERS
+        loopback = spec.source != BY_OPERATOR and aggregation.allow_loopback_discovery
+        return PeerClient(
+            spec.name, spec.url, self._identity, self._timeout_s, access=access_of(spec.access, aggregation),
+            resolver=JudgedResolver(loopback) if by_others else None, stats=stats,
+        )  # fmt: skip
+
+    def reconfigure(self, spec: PeerSpec) -> PeerClient | None:
+        """Other settings from now on, of the peer of the same name; the client to be closed when its calls are over.
+
+        What it told stays until it tells something else over the new connections, or cannot be reached by them: then
+        it is lost like any other (AGGREGATION.md §9). Paused and resumed by hand stays so, unless `paused` itself is
+        what changed.
+        """
+        before, self.spec = self.spec, spec
+        old = None
+        if (spec.url, spec.source, spec.access) != (before.url, before.source, before.access):
+            old, self.client = self.client, self._client_of(spec, self.client.stats)
+            self.client.use_short_connections(self.kind == COMPATIBLE)
+            self._compatible.use(self.client)
+            self._stream = TreeStream(self.client, self._max_entities)
+            # The settings may be what was wrong: what failed before them does not count.
+            self.breaker = Breaker()
+            if spec.url != before.url:
+                # Another kind of gateway may be there, or none at all.
+                self._strange = self._unproven = STRANGE_ANSWERS_TO_SWITCH
+            self._round.cancel()
+            self._wake.set()
+        if spec.paused != before.paused:
+            self.set_paused(spec.paused)
+        return old
 
     @property
     def is_online(self) -> bool:
@@ -120,7 +154,7 @@ class Peer:
             rtt_ms=None if self._rtt_s is None else round(self._rtt_s * 1000, 2),
             rtt_percentiles_ms=self.client.stats.percentiles_ms(),
             calls=dict(self.client.stats.calls),
-            counts=_counts(self.sections),
+            counts=counts_of(self.sections),
             dropped_count=self._dropped_count,
             dropped=self._dropped,
         )
@@ -148,10 +182,13 @@ class Peer:
 
     async def _follow_or_poll(self) -> None:
         while True:
-            now = time.monotonic()
-            if not self.paused and self.breaker.allows_probe(now):
-                await self._poll()
-                self._stream_ended = await self._follow()
+            with anyio.CancelScope() as self._round:
+                if not self.paused and self.breaker.allows_probe(time.monotonic()):
+                    await self._poll()
+                    self._stream_ended = await self._follow()
+            if self._round.cancel_called:
+                # By new settings: they are tried at once.
+                continue
             self._wake = anyio.Event()
             await anyio.sleep(MIN_POLL_GAP_S)
             with anyio.move_on_after(max(0.0, self._pause() - MIN_POLL_GAP_S)):
@@ -216,6 +253,9 @@ class Peer:
         except (BadAnswer, TreeDocumentError) as error:
             self._alive(started)
             self._report(f"Peer '{self.name}': {error}")
+            self._unproven -= 1
+            if self._unproven == 0:
+                self._lost(f"its new URL does not lead to a gateway: {error}")
         except ServiceUnavailable as error:
             self._report(error.message)
         except Exception:
@@ -319,7 +359,7 @@ class Peer:
         if self.sections is None:
             self._since = time.time()
             _log.info("Peer '%s' (%s) is online", self.name, self.spec.url)
-        self.gateway, self.sections = gateway, sections
+        self.gateway, self.sections, self._unproven = gateway, sections, 0
         self.breaker.succeeded()
         if (gateway, sections) != before:
             self._changed()
@@ -357,10 +397,3 @@ class Peer:
     async def aclose(self) -> None:
         """Close its connections; `run` must have been cancelled."""
         await self.client.aclose()
-
-
-def _counts(sections: tuple[OriginSection, ...] | None) -> dict[str, int] | None:
-    if sections is None:
-        return None
-    trees: list[EntityTree] = [section.tree for section in sections]
-    return {kind.value: sum(len(tree.of(kind)) for tree in trees) for kind in Kind}

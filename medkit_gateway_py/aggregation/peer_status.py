@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .sections import DroppedItem
+from ..entities.model import Kind
+from .sections import DroppedItem, OriginSection
 
 PAUSED = "paused"
 
@@ -60,3 +61,10 @@ def health_block(enabled: bool, peers: Sequence[PeerStatus], problems: Sequence[
     if reasons:
         block["reason"] = "; ".join(reasons)
     return block
+
+
+def counts_of(sections: Sequence[OriginSection] | None) -> dict[str, int] | None:
+    """How many entities of each kind a peer told; None while it told nothing."""
+    if sections is None:
+        return None
+    return {kind.value: sum(len(section.tree.of(kind)) for section in sections) for kind in Kind}

@@ -23,6 +23,9 @@ from .peers_file import MAX_BYTES, PeersFile, PeersFileError, parse_peers_file
 from .routing import Warn
 
 LOOK_S = 1.0
+# A file is read when it did not change for so long; one that changes all the time is read after so many looks.
+SETTLE_S = 0.1
+SETTLE_LOOKS = 20
 # A token is a line; a certificate chain some kilobytes.
 MAX_TOKEN_FILE = 16 * 1024
 # What discovery found is kept, allowed or not, so that a new file can be applied to it; discovery has a bound, too.
@@ -99,6 +102,9 @@ class PeersWatch:
         marks = await anyio.to_thread.run_sync(_marks, self._watched)
         if marks == self._marks:
             return
+        if self._marks:
+            # Whoever writes it may not be done: half of a file is another file.
+            marks = await self._settled(marks)
         self._marks = marks
         try:
             file = await anyio.to_thread.run_sync(self._read)
@@ -111,6 +117,14 @@ class PeersWatch:
         self._watched = (str(self._path), *file.files)
         self._marks = await anyio.to_thread.run_sync(_marks, self._watched)
         self._apply(file)
+
+    async def _settled(self, marks: Marks) -> Marks:
+        for _ in range(SETTLE_LOOKS):
+            await asyncio.sleep(SETTLE_S)
+            before, marks = marks, await anyio.to_thread.run_sync(_marks, self._watched)
+            if marks == before:
+                break
+        return marks
 
     def _refuse(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, PeersFileError) else getattr(error, "strerror", None) or "no UTF-8"

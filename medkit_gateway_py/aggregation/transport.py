@@ -50,9 +50,11 @@ class _Body(AiohttpResponseStream):  # type: ignore[misc]
 
     CHUNK_SIZE = CHUNK
 
-    def __init__(self, response: aiohttp.ClientResponse, counts: Counts) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, counts: Counts, unread: set[_Body]) -> None:
         super().__init__(response)
         self._counts = counts
+        self._unread = unread
+        unread.add(self)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with map_aiohttp_exceptions():
@@ -61,10 +63,15 @@ class _Body(AiohttpResponseStream):  # type: ignore[misc]
                 yield chunk
 
     async def aclose(self) -> None:
+        self._unread.discard(self)
         if self._aiohttp_response.content.at_eof():
             self._aiohttp_response.release()
         else:
             self._aiohttp_response.close()
+
+    def abort(self) -> None:
+        """Whoever reads it is told that it ended; aiohttp closes a connection without a word to its reader."""
+        self._aiohttp_response.content.set_exception(aiohttp.ClientConnectionError("closed here"))
 
 
 @dataclass
@@ -108,6 +115,7 @@ class PeerTransport:
         self._pins = pins
         self._server_name = server_name or None
         self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
+        self._unread: set[_Body] = set()
 
     def _session(self, lane: str) -> aiohttp.ClientSession:
         short = self.short_lived or lane in (FRESH, FORWARDED)
@@ -175,11 +183,13 @@ class PeerTransport:
         return httpx.Response(
             response.status,
             headers=cast("list[tuple[bytes, bytes]]", list(response.raw_headers)),
-            stream=_Body(response, self._counts),
+            stream=_Body(response, self._counts, self._unread),
         )
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; answers that are still read end in an error."""
+        for body in list(self._unread):
+            body.abort()
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
