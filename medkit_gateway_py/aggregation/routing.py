@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..entities.ids import GivenIds, is_internal_name
-from ..entities.model import App, Entity, Kind
+from ..entities.model import Entity, Kind
 from ..entities.tree import EntityTree
 from ..errors import GatewayError, NotResponding, PeerUnavailable
 from .names import split_alias
@@ -250,16 +250,18 @@ class FederatedTree(EntityTree):
         return {(kind, share.peer, share.remote_id): here for (kind, here), share in self.remote.items()}
 
     def owners(self) -> tuple[tuple[str, str, str], ...]:
-        """The owners of all ids that are in use: `(origin, kind, key)` as in `GivenId`; a few more may be in it."""
+        """The owners of all ids that are in use: `(origin, kind, key)` as in `GivenId`; a few more may be in it.
+
+        What an app is remembered by may be its node of long ago or its id in a manifest, so it is found by its id.
+        """
         found: list[tuple[str, str, str]] = []
         for section in (*self.sections, *((self.own,) if self.own else ())):
-            for kind in Kind:
-                for entity in section.tree.of(kind).values():
-                    fqn = entity.fqn if isinstance(entity, App) else ""
-                    found.append((section.id, kind.value, fqn or entity.id))
-                    if fqn:
-                        # The second app on one node (a mistake) is told apart so.
-                        found.append((section.id, kind.value, f"{fqn}#{entity.id}"))
+            ids = self.exported_ids.get(section.id, {})
+            for app in section.tree.apps.values():
+                holders = self.given.holders(Kind.APP, ids.get(app.id, app.id))
+                found.extend(one.owner for one in holders if one.origin == section.id)
+            for kind in (Kind.AREA, Kind.COMPONENT, Kind.FUNCTION):
+                found.extend((section.id, kind.value, entity_id) for entity_id in section.tree.of(kind))
         return tuple(found)
 
     def is_local_app(self, app_id: str) -> bool:

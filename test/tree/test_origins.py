@@ -444,5 +444,17 @@ def test_owners_in_use_are_those_of_entities_that_exist() -> None:
     assert gone == {("id-b", "apps", "/m")}
 
 
+def test_the_id_of_a_declared_app_is_in_use_whatever_node_it_is_bound_to() -> None:
+    fleet = Fleet(gateway("a", "/nav", links=["b"]), Gateway("b"))
+    declared = {"nav": App("nav", fqn="/x/nav", source="manifest"), "cam": App("cam", fqn="/y", source="manifest")}
+    b = fleet.gateways["b"]
+    b.scan = lambda: None  # type: ignore[method-assign]
+    b.local, b.seq = EntityTree(apps=declared), 2
+    fleet.settle(2)
+    assert {"b__nav", "cam"} <= set(fleet["a"].apps)
+    used = {one.id for one in fleet.gateways["a"].given if one.owner in set(fleet["a"].owners())}
+    assert used == {"nav", "b__nav", "cam"}
+
+
 def test_given_ids_know_nothing_of_a_memory_that_is_empty() -> None:
     assert OriginMemory(GivenIds()).past.ways == {}
