@@ -243,6 +243,49 @@ async def test_a_gateway_that_announces_no_address_is_found_by_asking_it_directl
             await async_eventually(lambda: not a.federation.peers)
 
 
+async def test_a_stranger_with_a_name_that_is_none_keeps_no_other_from_being_found() -> None:
+    service = private_service()
+    cpp = TestGateway("cpp", {})
+    cpp.identity = GatewayIdentity("", "", "cpp")
+    evil = CompatibleResponder(service, "e\x01vil", 8080, txt=b"\x03a=b")
+    async with running(cpp), evil, CompatibleResponder(service, "cpp_robot", cpp.port):
+        a = gateway(service, "a", announce=False)
+        async with running(a):
+            await async_eventually(lambda: [peer.name for peer in a.federation.peers] == ["cpp_robot"], FOUND_S)
+
+
+async def test_a_fault_while_answers_are_read_does_not_end_the_asking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mdns, "ASK_GAP_S", 0.1)
+    monkeypatch.setattr(mdns, "ASK_AFTER_S", (0.1,) * 100)
+    asked = 0
+
+    async def broken(*_: object) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        raise ValueError("of ours")
+
+    monkeypatch.setattr(mdns, "ask", broken)
+    async with running(gateway(private_service(), "a", announce=False)):
+        await async_eventually(lambda: asked >= 2, FOUND_S)
+    assert "answers could not be read" in caplog.text
+
+
+async def test_a_loop_that_ends_says_so_in_the_log_and_in_health(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("of ours")
+
+    monkeypatch.setattr(mdns.Candidates, "sweep", broken)
+    a = gateway(private_service(), "a", announce=False)
+    async with running(a):
+        await async_eventually(lambda: "of ours" in a.federation.discovery_health()["mdns"].get("reason", ""), FOUND_S)
+        assert a.federation.discovery_health()["mdns"]["state"] == "degraded"
+    assert "a part of it ended" in caplog.text
+
+
 async def test_a_name_without_an_address_is_reason_enough_to_ask_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not asked by the clock.
     monkeypatch.setattr(mdns, "ASK_AFTER_S", ())

@@ -10,12 +10,12 @@ import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, DNSService
+from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, DNSService, DNSText
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 LOOPBACK = "127.0.0.1"
 GROUP, PORT = "224.0.0.251", 5353
-PTR, SRV, IN, UNIQUE = 12, 33, 1, 0x8001
+PTR, TXT, SRV, IN, UNIQUE = 12, 16, 33, 1, 0x8001
 RESPONSE = 0x8400
 
 
@@ -65,10 +65,11 @@ async def announce(
 
 
 class CompatibleResponder:
-    """Answers PTR queries as the C++ gateway does: with PTR and SRV, without an address and without TXT."""
+    """Answers PTR queries as the C++ gateway does: with PTR and SRV, without an address; TXT only where it is given."""
 
-    def __init__(self, service: str, label: str, port: int) -> None:
+    def __init__(self, service: str, label: str, port: int, txt: bytes = b"") -> None:
         self._type = f"{service}."
+        self._txt = txt
         self.name = f"{label}.{self._type}"
         self._port = port
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -104,6 +105,8 @@ class CompatibleResponder:
         out = DNSOutgoing(RESPONSE, multicast=True)
         out.add_answer_at_time(DNSPointer(self._type, PTR, IN, ttl, self.name), 0)
         out.add_additional_answer(DNSService(self.name, SRV, UNIQUE, ttl, 0, 0, self._port, "robot.local."))
+        if self._txt:
+            out.add_additional_answer(DNSText(self.name, TXT, UNIQUE, ttl, self._txt))
         for packet in out.packets():
             self._socket.sendto(packet, target)
 

@@ -12,7 +12,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -32,7 +32,7 @@ from .announcement import Announcement, CleartextRefused, Refused, Rules
 from .candidate import Ask, Limits
 from .candidates import Candidates
 from .health_probe import HealthProbe
-from .mdns_compatible import Heard, ask
+from .mdns_compatible import ask, without_identity
 
 # Names that wait to be resolved. A flood beyond is looked at later, from the library's bounded cache.
 MAX_WAITING = 256
@@ -120,7 +120,7 @@ class MdnsPeers:
             self._candidates = Candidates(self._context, emit, self._probe, self.name, self._limits)
             work += [self._candidates.run(), self._ask_directly(), self._look_again()]
             work += [self._resolve_waiting() for _ in range(RESOLVERS)]
-        self._tasks = [asyncio.create_task(one, name="mdns") for one in work]
+        self._tasks = [asyncio.create_task(self._watched(one), name="mdns") for one in work]
 
     async def stop(self) -> None:
         """Say goodbye and close the sockets, in less than a second."""
@@ -134,6 +134,14 @@ class MdnsPeers:
         if scope.cancelled_caught:
             _log.warning("mDNS did not end in time; others may not have heard the goodbye")
         self._become(OFF)
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """None of the loops ends by itself; one that does must not do so in silence."""
+        try:
+            await work
+        except Exception as error:
+            self._become(DEGRADED, f"a part of it ended: {type(error).__name__}: {error}")
+            _log.exception("mDNS: a part of it ended")
 
     # The sockets and our announcement
 
@@ -230,10 +238,10 @@ class MdnsPeers:
         await broadcast
 
     async def _follow_addresses(self) -> None:
-        before, self._machine = self._machine, await anyio.to_thread.run_sync(machine_addresses)
-        if set(before) == set(self._machine) or self._zeroconf is None:
-            return
         try:
+            before, self._machine = self._machine, await anyio.to_thread.run_sync(machine_addresses)
+            if set(before) == set(self._machine) or self._zeroconf is None:
+                return
             if self._interfaces or not hasattr(self._zeroconf, "async_update_interfaces"):
                 await self._close()
                 _log.info("mDNS: the addresses of this machine changed")
@@ -353,16 +361,19 @@ class MdnsPeers:
             self._asked.clear()
             if self._zeroconf is None:
                 continue
-            chosen = self._interfaces or self._machine
-            heard = await ask(self._type, [text for text in chosen if ":" not in text], ASK_WAIT_S)
-            gateways: dict[tuple[str, int], list[Heard]] = {}
-            for one in heard:
-                if b"id" not in one.txt:
-                    gateways.setdefault((one.service, one.port), []).append(one)
-            for (service, port), answers in gateways.items():
-                first = answers[0]
-                self._read(service, [one.address for one in answers], port, dict(first.txt), first.server)
+            try:
+                await self._ask_once()
+            except Exception:
+                # As above: strangers choose what is read.
+                _log.exception("mDNS: answers could not be read")
             await anyio.sleep(ASK_GAP_S)
+
+    async def _ask_once(self) -> None:
+        chosen = self._interfaces or self._machine
+        heard = await ask(self._type, [text for text in chosen if ":" not in text], ASK_WAIT_S)
+        for first, *more in without_identity(heard):
+            addresses = [one.address for one in (first, *more)]
+            self._read(first.service, addresses, first.port, dict(first.txt), first.server)
 
 
 class _Goodbyes(RecordUpdateListener):

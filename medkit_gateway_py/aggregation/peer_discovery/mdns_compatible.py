@@ -14,7 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, DNSService, DNSText, ServiceInfo
+from zeroconf import (
+    BadTypeInNameException,
+    DNSIncoming,
+    DNSOutgoing,
+    DNSPointer,
+    DNSQuestion,
+    DNSService,
+    DNSText,
+    ServiceInfo,
+)
 
 GROUP, MDNS_PORT = "224.0.0.251", 5353
 # Numbers of RFC 1035 and RFC 6762.
@@ -94,15 +103,22 @@ def read_answer(data: bytes, source: str, service_type: str) -> list[Heard]:
         if isinstance(one, DNSService) and one.name.lower() in names and one.ttl > 0:
             if not _same(one.name[-len(service_type) :], service_type):
                 continue
-            found.append(Heard(one.name, source, one.port, _txt(service_type, one.name, txt), one.server))
+            try:
+                info = ServiceInfo(service_type, one.name, properties=txt.get(one.name.lower(), b""))
+            except BadTypeInNameException:
+                # A stranger chose the name; a gateway has none with control characters or without a label.
+                continue
+            found.append(Heard(one.name, source, one.port, dict(info.properties), one.server))
     return found
 
 
-def _txt(service_type: str, name: str, texts: Mapping[str, bytes]) -> dict[bytes, bytes | None]:
-    raw = texts.get(name.lower())
-    if not raw:
-        return {}
-    return dict(ServiceInfo(service_type, name, properties=raw).properties)
+def without_identity(heard: Sequence[Heard]) -> list[list[Heard]]:
+    """The answers of gateways that announce no identity, all of one instance and port together."""
+    found: dict[tuple[str, int], list[Heard]] = {}
+    for one in heard:
+        if b"id" not in one.txt:
+            found.setdefault((one.service, one.port), []).append(one)
+    return list(found.values())
 
 
 def _same(one: str, other: str) -> bool:
