@@ -76,10 +76,8 @@ class Rewriter:
 
     def _claim(self, detail: dict[str, Any]) -> None:
         """A detail says from which peer it is, as the list does (AGGREGATION.md §4)."""
-        source = f"peer:{self.owner}"
-        if "source" in detail or self.kind is Kind.COMPONENT:
-            detail["source"] = source
-        medkit = detail.get("x-medkit")
+        source = detail["source"] = f"peer:{self.owner}"
+        medkit = detail.setdefault("x-medkit", {})
         if isinstance(medkit, dict):
             medkit["source"] = source
             medkit["contributors"] = [source]

@@ -149,7 +149,8 @@ def _relations(tree: EntityTree, entity: Entity) -> tuple[Json, Json]:
 
 def _item_medkit(entity: Entity) -> Json:
     if isinstance(entity, Area):
-        return _given(ros2=_given(namespace=entity.namespace))
+        # Our own areas have no source (API.md §3.2), a peer's say so twice (AGGREGATION.md §4).
+        return _given(ros2=_given(namespace=entity.namespace), **_source_of_peer(entity))
     if isinstance(entity, Component):
         return {
             "source": entity.source,
@@ -204,9 +205,11 @@ def _availability(entity: Component | App) -> Json:
 
 def _top_level_source(entity: Entity) -> Json:
     """Components always tell it (DECISIONS 9), the other kinds when a peer has them (AGGREGATION.md §4)."""
-    if entity.kind is Kind.COMPONENT or entity.source.startswith("peer:"):
-        return _given(source=entity.source)
-    return {}
+    return _given(source=entity.source) if entity.kind is Kind.COMPONENT else _source_of_peer(entity)
+
+
+def _source_of_peer(entity: Entity) -> Json:
+    return {"source": entity.source} if entity.source.startswith("peer:") else {}
 
 
 def _uri_if(kind: Kind, entity_id: str) -> str:

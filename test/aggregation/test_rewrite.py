@@ -203,6 +203,13 @@ def test_a_detail_says_whose_it_is() -> None:
     assert (found["source"], found["x-medkit"]) == ("peer:b", {"source": "peer:b", "contributors": ["peer:b"]})
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_detail_says_whose_it_is_also_where_its_owner_says_nothing_of_a_source(kind: Kind) -> None:
+    body = {"id": "x", "type": kind.type, "_links": {}}
+    whose = {"source": "peer:b", "x-medkit": {"source": "peer:b", "contributors": ["peer:b"]}}
+    assert rewriter(kind, "x", owner="b").body(body) == {**body, **whose}
+
+
 def test_paths_go_out_with_the_peers_member() -> None:
     at = rewriter(Kind.COMPONENT, "arm").rest
     assert at("/configurations/b__cam:rate") == "/configurations/cam:rate"

@@ -67,6 +67,7 @@ async def test_a_forwarded_detail_names_its_peer() -> None:
             detail = (await client.get(f"{a.url}/api/v1/apps/{app}")).json()
             assert (detail["id"], detail["name"]) == (app, name)
             assert detail["data"] == f"/api/v1/apps/{app}/data"
+            assert detail["source"] == "peer:b"
             assert detail["x-medkit"] == {"entity_id": app, "source": "peer:b", "contributors": ["peer:b"]}
 
 

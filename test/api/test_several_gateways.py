@@ -15,7 +15,7 @@ from medkit_gateway_py.aggregation import forward
 from medkit_gateway_py.aggregation.fan_out import FanOut
 from medkit_gateway_py.aggregation.routing import Warn
 from medkit_gateway_py.api import gathering
-from medkit_gateway_py.entities.model import App, Component
+from medkit_gateway_py.entities.model import App, Area, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
 from support.api import NUMBER, OWN, Api, PeerStatus, Topics, gateway, merged, node, runtime_tree
 
@@ -290,6 +290,18 @@ def test_remote_entities_are_forwarded_and_their_relations_answered_here(monkeyp
     assert pair.asked[1] == ("HEAD", "/api/v1/apps/arm")
     # The gateway itself has a say in what it shares: nothing of this is forwarded.
     assert pair.a.get("/components/robot").json()["x-medkit"]["contributors"] == ["local", "peer:b"]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_remote_entity_of_any_kind_says_twice_in_lists_whose_it_is(kind: Kind) -> None:
+    local, given = runtime_tree([node("lidar", "/front", "/scan")])
+    remote = EntityTree(
+        areas={"yard": Area("yard")}, components={"ecu": Component("ecu")},
+        apps={"arm": App("arm")}, functions={"grip": Function("grip")},
+    )  # fmt: skip
+    api = Api(gateway(merged(local, given, {"b": remote}), enabled=True, peers=[B]))
+    (item,) = (one for one in api.get(f"/{kind.value}").json()["items"] if one["id"] in remote.of(kind))
+    assert item["source"] == item["x-medkit"]["source"] == "peer:b"
 
 
 @pytest.mark.parametrize("path", ["", "/data", "/data/x", "/belongs-to", "/operations", "/faults"])
