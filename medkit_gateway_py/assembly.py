@@ -20,6 +20,7 @@ from .aggregation.sections import GatewayIdentity
 from .api.context import GatewayContext
 from .api.plugin_routes import PluginRoutes, usable
 from .api.sse import Streams
+from .database import StateError
 from .discovery.local import LocalDiscovery, layer_options
 from .discovery.provider import ProviderContext
 from .parameters import GatewayConfig
@@ -96,11 +97,12 @@ class Assembly:
             ),
         )
         discovery = LocalDiscovery(
-            ProviderContext(config, bridge),
+            ProviderContext(config, bridge, _known_nodes(state)),
             layer_options(config, identity.id),
             federation.given,
             federation.update_local,
             plugins,
+            state.keep_nodes,
         )
         # Beside the state, whose directory is ours alone, or in memory as the state is.
         faults = FaultRoom(config, bridge, state.directory, reader, parameters, services, lambda: discovery.nodes)
@@ -222,6 +224,15 @@ async def open_authority(settings: AuthSettings | None, state: StateStore) -> Au
     if revocations.problem:
         _log.warning("%s", revocations.problem)
     return Authority(settings, revocations)
+
+
+def _known_nodes(state: StateStore) -> frozenset[str] | None:
+    """Which nodes were there when this gateway ran last."""
+    try:
+        return state.known_nodes()
+    except StateError as error:
+        _log.warning("which nodes there were before is not known: %s", error)
+        return None
 
 
 def _apps_for_plugins(tree: FederatedTree) -> tuple[EntityView, ...]:

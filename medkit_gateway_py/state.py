@@ -157,6 +157,17 @@ class StateStore:
         """Forget every id of a gateway; the owners are returned, for `GivenIds.discard`."""
         return self._forget("origin = ?", lambda: origin)
 
+    def known_nodes(self) -> frozenset[str] | None:
+        """The FQNs that `keep_nodes` was given last, in this run or one before; None: never. Raises StateError."""
+        with self._using() as db:
+            row = db.execute("SELECT value FROM meta WHERE name = 'nodes'").fetchone()
+        return frozenset(row[0].split()) if row else None
+
+    def keep_nodes(self, fqns: Iterable[str]) -> None:
+        """Note which nodes are in our own graph, for the next start. Raises StateError."""
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('nodes', ?)", ("\n".join(sorted(fqns)),))
+
     def close(self) -> None:
         """Release the data base and the lock; may be called twice."""
         with self._guard:

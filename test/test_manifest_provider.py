@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from medkit_gateway_py.database import StateError
 from medkit_gateway_py.discovery import local, manifest
 from medkit_gateway_py.discovery.local import LocalDiscovery, layer_options
 from medkit_gateway_py.discovery.manifest import ManifestProvider
@@ -180,7 +181,10 @@ class Robot:
 
 
 def discovery(
-    monkeypatch: pytest.MonkeyPatch, config: Any, plugins: Plugins | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    plugins: Plugins | None = None,
+    keep_nodes: Callable[[frozenset[str]], None] | None = None,
 ) -> tuple[LocalDiscovery, list[EntityTree]]:
     """Local discovery with the manifest and a robot, and the trees that it publishes."""
     monkeypatch.setattr(local, "find_plugins", lambda group, built_in: (factories, {}))
@@ -194,7 +198,7 @@ def discovery(
         trees.append(tree)
 
     options = layer_options(config, "self")
-    return LocalDiscovery(ProviderContext(config, None), options, given, publish, plugins), trees
+    return LocalDiscovery(ProviderContext(config, None), options, given, publish, plugins, keep_nodes), trees
 
 
 def test_late_nodes_are_linked_and_health_tells_the_state(
@@ -233,6 +237,43 @@ def test_late_nodes_are_linked_and_health_tells_the_state(
     with caplog.at_level(logging.WARNING):
         asyncio.run(life())
     assert "1 nodes are not declared in the manifest: /stranger" in caplog.text
+
+
+def test_which_nodes_there_are_is_kept_for_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(GOOD)
+    kept: list[frozenset[str]] = []
+    fails = True
+
+    def keep(fqns: frozenset[str]) -> None:
+        if fails:
+            raise StateError("disk full")
+        kept.append(fqns)
+
+    found, _ = discovery(monkeypatch, config(path), keep_nodes=keep)
+
+    async def life() -> None:
+        nonlocal fails
+        await found.start()
+        assert "could not be kept: disk full" in caplog.text
+        fails = False
+        robot = Robot.instance
+        # Of those whose names are made anew at each start none is there next time.
+        passing = [GraphNode("_ros2cli", "/"), GraphNode("launch_ros_4711", "/"), GraphNode("listener_5e01fa3b", "/")]
+        robot.nodes = (GraphNode("cam", "/front"), *passing)
+        robot.changed()
+        await async_eventually(lambda: kept == [frozenset({"/front/cam"})], within=5.0)
+        robot.nodes = (GraphNode("cam", "/front"), GraphNode("launch_ros_4712", "/"))
+        robot.changed()
+        await async_eventually(lambda: found.nodes == robot.nodes, within=5.0)
+        robot.nodes = ()
+        robot.changed()
+        await async_eventually(lambda: kept[1:] == [frozenset()], within=5.0)
+        await found.stop()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(life())
 
 
 class Plugins:

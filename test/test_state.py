@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,17 @@ def test_identity_and_ids_survive_a_restart(folder: Path) -> None:
     assert second.instance_id == first.instance_id
     assert set(second.given()) == {A, B}
     second.close()
+
+
+def test_the_nodes_that_were_there_survive_a_restart(folder: Path) -> None:
+    with closing(StateStore.open(folder)) as first:
+        assert first.known_nodes() is None, "no run before this one"
+        first.keep_nodes({"/b", "/a/c"})
+        first.keep_nodes({"/a/c"})
+    with closing(StateStore.open(folder)) as second:
+        assert second.known_nodes() == {"/a/c"}
+        second.keep_nodes(())
+        assert second.known_nodes() == frozenset(), "an empty graph is known, too"
 
 
 def test_boot_ids_of_one_instance_sort_by_age_whatever_the_clock_says(folder: Path) -> None:

@@ -26,8 +26,8 @@ CONTRADICTION_S = 10.0
 # A scan of the ROS graph is at most its debounce (0.25 s), half a second of a storm and itself late; what is heard over
 # several hops may be as much older for each.
 SCAN_S = 3.0
-# The first scan waits for discovery to settle (2.8 s at most, and the start of providers 5 s).
-FIRST_SCAN_S = 6.0
+# The first scan waits for discovery to settle, and for the nodes that were known before a restart (9.5 s at most).
+FIRST_SCAN_S = 10.0
 # Far more gateways than any fleet has; the ones heard longest ago leave first.
 MAX_REMEMBERED = 10_000
 

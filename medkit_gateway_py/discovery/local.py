@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
+import anyio.to_thread
 
-from ..entities.ids import GivenId, GivenIds
+from ..database import StateError
+from ..entities.ids import GivenId, GivenIds, is_anonymous_name, is_internal
 from ..entities.layers import Built, LayerOptions, build_tree
 from ..entities.manifest import Manifest
 from ..entities.model import GraphNode
@@ -32,7 +34,7 @@ BUILT_IN = {
     "manifest": "medkit_gateway_py.discovery.manifest:ManifestProvider",
     "ros_graph": "medkit_gateway_py.discovery.ros_graph:RosGraphProvider",
 }
-# Longer than the graph's own settling time (2.5 s), shorter than what a person waits for a start.
+# Of a provider that names no time of its own (`start_timeout_s`).
 START_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 1.0
 
@@ -53,7 +55,8 @@ class LocalDiscovery:
     """Owns the providers.
 
     `publish` is given a function that makes each new local tree and the ids it gives for the first time; it calls it at
-    a moment when nobody else gives ids.
+    a moment when nobody else gives ids. `keep_nodes` is given the FQNs to wait for after a restart; it may block and
+    raise, and is called in a worker thread.
     """
 
     def __init__(
@@ -63,8 +66,11 @@ class LocalDiscovery:
         given: GivenIds,
         publish: Publish,
         plugins: PluginSource | None = None,
+        keep_nodes: Callable[[frozenset[str]], None] | None = None,
     ) -> None:
         self._context = context
+        self._keep_nodes = keep_nodes
+        self._kept = context.known_nodes
         self._plugins = plugins
         if plugins is not None:
             plugins.subscribe(self.tell)
@@ -184,6 +190,24 @@ class LocalDiscovery:
             self._entities = sum(layers[-1].tree.counts().values())
         if layers and self._plugins is not None:
             self._plugins.place(layers[-1].offers, layers[-1].refused)
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Keep which nodes there are; those whose names are made anew at each start are not worth a wait."""
+        if self._keep_nodes is None:
+            return
+        lasting = frozenset(
+            node.fqn for node in self.nodes if not is_internal(node) and not is_anonymous_name(node.name)
+        )
+        if lasting == self._kept:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._keep_nodes, lasting)
+        except StateError as error:
+            # The next change tries again; until then a restart waits for nodes that were.
+            _log.warning("which nodes there are could not be kept: %s", error)
+        else:
+            self._kept = lasting
 
     def _contribution(self, provider: EntityProvider) -> Contribution:
         try:

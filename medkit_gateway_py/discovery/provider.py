@@ -37,10 +37,14 @@ class StartRefused(Exception):
 
 @dataclass(frozen=True)
 class ProviderContext:
-    """What a provider is given: the frozen configuration and the ROS thread (`ros.bridge.RosBridge`)."""
+    """What a provider is given: the frozen configuration and the ROS thread (`ros.bridge.RosBridge`).
+
+    `known_nodes`: FQNs of nodes that the ROS graph had when this gateway ran last; None when it never ran.
+    """
 
     config: Any
     ros: Any
+    known_nodes: frozenset[str] | None = None
 
 
 class EntityProvider(Protocol):

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import anyio.to_thread
 
 from ..entities.model import GraphNode
-from ..ros.graph import FIRST_AGE_S, FIRST_LIMIT_S, GraphWatcher
+from ..ros.graph import FIRST_LIMIT_S, KNOWN_AGE_S, GraphWatcher
 from .provider import Contribution, ProviderContext
 
 _LOG = logging.getLogger(__name__)
 
-FIRST_SCAN_LIMIT_S = FIRST_AGE_S + FIRST_LIMIT_S + 1.5  # settling, the scan, and a busy machine
+FIRST_SCAN_LIMIT_S = KNOWN_AGE_S + FIRST_LIMIT_S + 1.5  # settling, the scan, and a busy machine
 STOP_LIMIT_S = 0.8  # a provider has one second
 
 
@@ -22,10 +22,12 @@ class RosGraphProvider:
     """Contributes every node of the graph, hidden ones and the gateway's own included.
 
     Reads `refresh_interval_ms` (a scan at least this often) and `discovery.refresh_debounce_ms` (quiet time after a
-    change before the scan) from the configuration.
+    change before the scan) from the configuration. After a restart the first snapshot waits for the nodes that were
+    known before, so that an id is never unknown because the graph is not seen yet (AGGREGATION.md §4).
     """
 
     name = "ros_graph"
+    start_timeout_s = FIRST_SCAN_LIMIT_S + 0.5
 
     def __init__(self, context: ProviderContext) -> None:
         config = context.config
@@ -37,6 +39,7 @@ class RosGraphProvider:
             self._graph_changed,
             debounce_s=config.discovery.refresh_debounce_ms / 1000,
             backstop_s=config.refresh_interval_ms / 1000,
+            known=context.known_nodes,
         )
 
     async def start(self, changed: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from .model import GraphNode, Kind
 
 MAX_ID_LENGTH = 256
 _ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_ANONYMOUS = re.compile(r"_(\d{3,}|[0-9a-f]{8,})(_|$)")
 # `/apps/docs` is the description of the collection (API.md §2.4), so no entity can be reached under it.
 RESERVED_IDS = frozenset({"docs"})
 
@@ -133,6 +134,14 @@ def is_internal(node: GraphNode) -> bool:
 def is_internal_name(name: str) -> bool:
     """As `is_internal`, of a node's name without its namespace."""
     return name.startswith("_")
+
+
+def is_anonymous_name(name: str) -> bool:
+    """Whether a node's name ends in a number made at its start, as `launch_ros_4711` and tf2's listeners do.
+
+    A guess: `camera_001` is taken for one as well.
+    """
+    return _ANONYMOUS.search(name) is not None
 
 
 def assign_local_ids(

@@ -31,8 +31,14 @@ _LOG = logging.getLogger(__name__)
 FIRST_AGE_S = 1.8
 FIRST_QUIET_S = 0.4
 FIRST_LIMIT_S = 1.0  # beyond that age
+# Participants announce themselves every 3 s, and on a loopback interface without multicast the first is often found by
+# that alone: after 2.7 s as a rule, 4.5 s at most, in 50 starts on a busy machine. A gateway that starts again waits
+# longer for the nodes it knew: until they are found their ids would lead nowhere.
+ALONE_AGE_S = 5.0
+KNOWN_AGE_S = 7.0
 STORM_LIMIT_S = 0.5  # in a storm of changes a snapshot is this old at most
 ERROR_PAUSE_S = 1.0
+NAMED = 5  # nodes in one line of the log
 
 _ACTION_INFIX = "/_action/"
 _SEND_GOAL, _SEND_GOAL_TYPE = "/_action/send_goal", "_SendGoal"
@@ -56,6 +62,8 @@ class GraphWatcher:
     :param changed: called in the graph thread with the new nodes, only when they differ from the last ones.
     :param debounce_s: quiet time after a change before the scan; 0 scans at once.
     :param backstop_s: a scan happens at least this often, whatever the events say.
+    :param known: FQNs of nodes that the first snapshot waits for, until the node is `KNOWN_AGE_S` old. None, not known:
+        for anybody, until it is `ALONE_AGE_S` old.
     :param use_librcl: False forces the substitute of `graph_guard.MatchedGuard`.
     """
 
@@ -66,8 +74,10 @@ class GraphWatcher:
         debounce_s: float = 0.2,
         backstop_s: float = 10.0,
         *,
+        known: frozenset[str] | None = frozenset(),
         use_librcl: bool = True,
     ) -> None:
+        self._known = known
         self.nodes: tuple[GraphNode, ...] = ()
         self.scans = 0
         self.settled = threading.Event()  # the first snapshot is there
@@ -120,6 +130,37 @@ class GraphWatcher:
         while not self._stopping.is_set() and (left_s := deadline - time.monotonic()) > 0:
             guard.wait(left_s)
         self._settle(guard, FIRST_QUIET_S, FIRST_LIMIT_S)
+        if self._known is None:
+            if self._is_alone() and self._await(guard, lambda: not self._is_alone(), ALONE_AGE_S):
+                self._settle(guard, FIRST_QUIET_S, FIRST_LIMIT_S)
+            return
+        if not self._missing():
+            return
+        _LOG.info("Looking for nodes that were there when this gateway ran last: %s.", _some(self._missing()))
+        found_all = self._await(guard, lambda: not self._missing(), KNOWN_AGE_S)
+        self._settle(guard, FIRST_QUIET_S, FIRST_LIMIT_S)
+        if not found_all and not self._stopping.is_set():
+            _LOG.warning("Not there any more, after %g s: %s.", KNOWN_AGE_S, _some(self._missing()))
+
+    def _await(self, guard: GraphGuard | MatchedGuard, is_so: Callable[[], bool], age_s: float) -> bool:
+        """Wait until it is so, or our node is that old; whether it is."""
+        deadline = self._bridge.created_at + age_s
+        while not is_so():
+            left_s = deadline - time.monotonic()
+            if self._stopping.is_set() or left_s <= 0:
+                return False
+            guard.wait(left_s)
+        return True
+
+    def _missing(self) -> frozenset[str]:
+        return (self._known or frozenset()) - self._names()
+
+    def _is_alone(self) -> bool:
+        return len(self._names()) <= 1
+
+    def _names(self) -> frozenset[str]:
+        found = self._bridge.node.get_node_names_and_namespaces()
+        return frozenset(_fqn(name, namespace) for name, namespace in found)
 
     def _settle(self, guard: GraphGuard | MatchedGuard, quiet_s: float, limit_s: float) -> None:
         """Wait until nothing happened for `quiet_s`, `limit_s` at most."""
@@ -151,7 +192,7 @@ def scan(node: Any, domain_id: int, own_hidden_subscriptions: Iterable[str] = ()
     keys = _endpoint_ids(node)
     found: dict[str, GraphNode] = {}
     for name, namespace in node.get_node_names_and_namespaces():
-        fqn = f"{namespace.rstrip('/')}/{name}"
+        fqn = _fqn(name, namespace)
         if fqn in found:
             continue
         try:
@@ -172,6 +213,16 @@ def scan(node: Any, domain_id: int, own_hidden_subscriptions: Iterable[str] = ()
             graph_key=_graph_key(domain_id, fqn, keys.get(fqn, "")),
         )
     return tuple(found[fqn] for fqn in sorted(found))
+
+
+def _fqn(name: str, namespace: str) -> str:
+    return f"{namespace.rstrip('/')}/{name}"
+
+
+def _some(fqns: frozenset[str]) -> str:
+    """The first few names, and how many more there are."""
+    named = ", ".join(sorted(fqns)[:NAMED])
+    return named if len(fqns) <= NAMED else f"{named} and {len(fqns) - NAMED} more"
 
 
 def _topics(publishers: NamesAndTypes, subscribers: NamesAndTypes) -> tuple[TopicUse, ...]:
@@ -218,7 +269,7 @@ def _endpoint_ids(node: Any) -> dict[str, str]:
     for topic in _KEY_TOPICS:
         on_topic: dict[str, str] = {}
         for info in node.get_publishers_info_by_topic(topic):
-            fqn = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            fqn = _fqn(info.node_name, info.node_namespace)
             gid = bytes(info.endpoint_gid).hex()
             on_topic[fqn] = min(gid, on_topic.get(fqn, gid))  # two nodes of one FQN: any, but the same everywhere
         ids |= on_topic

@@ -157,6 +157,17 @@ def test_the_identity_stays_over_a_restart_and_the_boot_changes(one: Fleet, ros_
     assert after["boot_id"] > before["boot_id"]
 
 
+def test_the_first_answer_lists_the_nodes_that_were_there_before(one: Fleet, ros_domain: int) -> None:
+    one.robot("all", ros_domain)
+    gateway = one.gateway("a", ros_domain)
+    gateway.lists("apps", "temp_sensor", "long_calibration", "engine_diagnostics")
+    everything = gateway.ids("apps")
+    for _ in range(3):
+        gateway.kill()
+        gateway = one.again(gateway)
+        assert gateway.ids("apps") == everything
+
+
 def test_a_node_that_starts_is_listed_by_its_graph_event_and_not_by_the_backstop(one: Fleet, ros_domain: int) -> None:
     import rclpy
     from rclpy.context import Context

@@ -16,7 +16,7 @@ from .timeline import Run, Timeline, life_of, slot_of
 # After a link, a gateway or the machine was hurt, what was away because of it may stay away for so long: a probe with
 # back-off, the exchange over all hops, and two busy cores.
 RECOVERY_S = 20.0
-# A gateway that was started, and a node that is new, are told of by the ROS graph after at most this.
+# A node that is new is told of by the ROS graph after at most this.
 GRAPH_S = 8.0
 # A gateway that is well answers in `timeout_ms` (1 s here) and the time limits of a node; more is a busy machine.
 ANSWER_S = 10.0
@@ -176,9 +176,6 @@ def no_unmarked_gap(seen: Evidence) -> Iterator[Violation]:
                 continue
             if seen.time.is_replaced(who, ask.end):
                 continue
-            # What hangs on nodes comes back when the graph has told of them.
-            if what == "fleet_faults" and seen.time.was_starting(slot_of(who), ask.start - GRAPH_S, ask.end):
-                continue
             ways = seen.time.between(ask.gateway, slot_of(who))
             if not seen.time.is_swapped(ways, ask.start - NOTICE_S, ask.end):
                 yield Violation("unmarked gap", f"{who} is missing and the answer does not say so", ask)
@@ -229,9 +226,7 @@ def remembered_is_never_unknown(seen: Evidence) -> Iterator[Violation]:
             continue
         if seen.time.is_replaced(life_of(owner), ask.start):
             yield Violation("forgotten", f"'{ask.entity}' is {owner}, which is away; it is no unknown id", ask)
-        elif seen.time.was_always_present(owner, ask.start - GRAPH_S, ask.end) and not (
-            seen.time.was_starting(slot_of(owner), ask.start - GRAPH_S, ask.end)
-        ):
+        elif seen.time.was_always_present(owner, ask.start - GRAPH_S, ask.end):
             yield Violation("forgotten", f"'{ask.entity}' is {owner}, which exists; it is no unknown id", ask)
 
 

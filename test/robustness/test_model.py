@@ -126,7 +126,6 @@ def test_harm_excuses_what_follows_from_it(story: Story) -> None:
     story.ask("faults", partial=True, failed=["g1"], **{"from": ["g0.1"]})
     story.ask("apps", status=0, gateway="g1", error="refused")
     story.starts("g1", "g1.1")
-    story.ask("owner", "g1__bot_nav", 404, code="entity-not-found")
     story.event(LINK, "g0>g1", state="half")
     story.write("g1__bot_nav", OTHER, status=504)
     story.event(LINK, "g0>g1", state="open")
@@ -199,12 +198,19 @@ def test_a_gap_that_nobody_speaks_of_is_seen_even_while_the_peer_is_dead(story: 
     assert story.ends() == ["unmarked gap"]
 
 
-@pytest.mark.parametrize(("what", "broken"), [("fleet_faults", False), ("faults", True)])
-def test_what_hangs_on_nodes_may_be_missing_until_they_are_found_again(story: Story, what: str, broken: bool) -> None:
+def test_a_gateway_that_just_started_knows_its_nodes(story: Story) -> None:
+    story.dies("g1")
+    story.starts("g1", "g1.1")
+    story.ask("owner", "g1__bot_nav", 404, code="entity-not-found")
+    assert story.ends() == ["forgotten"]
+
+
+@pytest.mark.parametrize("what", ["fleet_faults", "faults"])
+def test_a_gateway_that_just_started_has_all_that_hangs_on_its_nodes(story: Story, what: str) -> None:
     story.dies("g1")
     story.starts("g1", "g1.1")
     story.ask(what, **{"from": ["g0.1"]})
-    assert story.ends() == (["unmarked gap"] if broken else [])
+    assert story.ends() == ["unmarked gap"]
 
 
 def test_a_partial_answer_that_does_not_say_who_is_missing_is_seen(story: Story) -> None:

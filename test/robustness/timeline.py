@@ -46,7 +46,6 @@ class Run:
     number: int
     instance: str
     span: Span
-    ready: float
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Timeline:
                 spawned = event
             elif event.what == READY and spawned is not None:
                 instance = str(event.facts.get("instance", ""))
-                runs.append(Run(slot, str(event.facts["life"]), len(runs), instance, Span(spawned.at), event.at))
+                runs.append(Run(slot, str(event.facts["life"]), len(runs), instance, Span(spawned.at)))
                 if began is not None:
                     hurt.append(Span(began, event.at))
                 began = None
@@ -171,10 +170,6 @@ class Timeline:
     def is_replaced(self, life: str, before: float) -> bool:
         """Whether another robot has taken this life's place before this time."""
         return any(newer(run.life, life) and run.span.start <= before for run in self.runs.get(slot_of(life), ()))
-
-    def was_starting(self, slot: str, start: float, end: float) -> bool:
-        """Whether a process of this gateway was not ready yet at some moment in between."""
-        return any(Span(run.span.start, run.ready).meets(start, end) for run in self.runs.get(slot, ()))
 
     def reachable(self, slot: str) -> set[str]:
         """The places that a gateway can hear of, itself too."""

@@ -74,6 +74,81 @@ def either_watch(bridge: RosBridge, resident: str, request: pytest.FixtureReques
     assert made.watcher.stop()
 
 
+class Starting:
+    """A watcher that looks for nodes which were known before."""
+
+    def __init__(self, bridge: RosBridge, known: frozenset[str] | None) -> None:
+        self.snapshots: list[tuple[GraphNode, ...]] = []
+        self.watcher = GraphWatcher(bridge, self.snapshots.append, known=known)
+        self.watcher.start()
+
+    @property
+    def first(self) -> set[str]:
+        assert self.watcher.settled.wait(10.0)
+        return {node.fqn for node in self.snapshots[0]}
+
+
+@pytest.fixture
+def seen(bridge: RosBridge, resident: str) -> RosBridge:
+    """A bridge whose node sees the other process."""
+    eventually(lambda: "resident" in bridge.call_blocking(bridge.node.get_node_names, 2.0), within=10.0)
+    return bridge
+
+
+def test_the_first_snapshot_waits_for_nodes_that_were_known(
+    seen: RosBridge, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "KNOWN_AGE_S", 60.0)
+    started = Starting(seen, frozenset({"/resident", "/sleeper"}))
+    assert not started.watcher.settled.wait(1.5), "the resident alone is not enough"
+    fqn = nodes.add_node("sleeper")
+    assert {"/resident", fqn} <= started.first
+    nodes.remove_node(fqn)
+    assert started.watcher.stop()
+
+
+def test_a_known_node_that_is_gone_is_waited_for_a_bounded_time_and_named(
+    seen: RosBridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graph, "KNOWN_AGE_S", time.monotonic() - seen.created_at + 0.5)
+    started = Starting(seen, frozenset({"/resident", *(f"/gone{number}" for number in range(7))}))
+    assert "/resident" in started.first
+    assert "Not there any more, after" in caplog.text
+    assert "/gone0, /gone1, /gone2, /gone3, /gone4 and 2 more" in caplog.text
+    assert started.watcher.stop()
+
+
+def test_stopping_does_not_wait_for_known_nodes(seen: RosBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "KNOWN_AGE_S", 60.0)
+    started = Starting(seen, frozenset({"/gone"}))
+    assert not started.watcher.settled.wait(0.6)
+    assert started.watcher.stop()
+
+
+def test_a_gateway_that_never_ran_waits_until_it_is_not_alone(seen: RosBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "ALONE_AGE_S", 60.0)
+    assert Starting(seen, None).first >= {"/resident"}, "somebody is there already"
+    names = seen.node.get_node_names_and_namespaces
+    monkeypatch.setattr(seen.node, "get_node_names_and_namespaces", lambda: [("gateway", "/")])
+    started = Starting(seen, None)
+    assert not started.watcher.settled.wait(0.6), "nobody but the gateway is seen"
+    monkeypatch.setattr(seen.node, "get_node_names_and_namespaces", names)
+    assert seen.node.get_node_names_and_namespaces() == names()
+    started.watcher._guard.wake()  # type: ignore[union-attr]
+    assert "/resident" in started.first
+    assert started.watcher.stop()
+
+
+def test_a_gateway_that_never_ran_and_is_alone_does_not_wait_for_ever(
+    seen: RosBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "ALONE_AGE_S", time.monotonic() - seen.created_at + 0.5)
+    monkeypatch.setattr(seen.node, "get_node_names_and_namespaces", lambda: [("gateway", "/")])
+    started = Starting(seen, None)
+    assert started.first == {"/gateway"}
+    assert started.watcher.stop()
+
+
 def test_a_node_appears_within_a_second_and_vanishes_within_a_second(either_watch: Watch, nodes: Nodes) -> None:
     fqn = nodes.add_node("newcomer", "/one")
     either_watch.appears(fqn, within=1.0)
