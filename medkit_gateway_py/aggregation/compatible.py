@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,7 +33,8 @@ CONCURRENCY = 4
 MAX_DEPTH = 16
 REQUEST_HEADERS = ((NO_FAN_OUT.encode(), b"1"),)
 
-IsEcho = Callable[[dict[str, Any], dict[str, str]], bool]
+# Given the URL of the gateway and its peers, name to URL: what tells its echoes.
+FindEchoes = Callable[[str, Mapping[str, str]], Awaitable[Callable[[dict[str, Any]], bool]]]
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,13 @@ class CompatiblePoll:
     """Polls one such gateway. `boot_id` is ours: a section made here is as old as we are."""
 
     def __init__(
-        self, client: PeerClient, boot_id: str, refresh_s: float, max_entities: int, is_echo: IsEcho | None
+        self, client: PeerClient, boot_id: str, refresh_s: float, max_entities: int, find_echoes: FindEchoes | None
     ) -> None:
         self._client = client
         self._boot_id = boot_id
         self._refresh_s = refresh_s
         self._max_entities = max_entities
-        self._is_echo = is_echo
+        self._find_echoes = find_echoes
         self._seq = 0
         self._tree: EntityTree | None = None
         self._generation: Any = None
@@ -236,8 +237,8 @@ class CompatiblePoll:
         return CompatibleResult(section, False, "", tuple(fetch.dropped), fetch.dropped_count)
 
     async def _fetch(self, peer_urls: dict[str, str]) -> _Fetch:
-        is_echo = self._is_echo
-        fetch = _Fetch(self._client, self._max_entities, lambda item: is_echo is not None and is_echo(item, peer_urls))
+        is_echo = await self._find_echoes(self._client.url, peer_urls) if self._find_echoes else _is_no_echo
+        fetch = _Fetch(self._client, self._max_entities, is_echo)
 
         async def children(kind: Kind, entity_id: str, collection: str, parent: str, depth: int) -> None:
             if depth > MAX_DEPTH:
@@ -274,6 +275,10 @@ class CompatiblePoll:
             elif kind is Kind.FUNCTION:
                 await fetch.each(top, lambda one: detail(Kind.FUNCTION, one))
         return fetch
+
+
+def _is_no_echo(_item: dict[str, Any]) -> bool:
+    return False
 
 
 def _urls_of(peers: Any) -> dict[str, str]:

@@ -80,6 +80,7 @@ class Federation:
         self._documents: dict[bool, tuple[int, str, bytes]] = {}
         self._warned: set[Warn] = set()
         self._views = Views()
+        self._echoes = EchoFilter(self)
         self._not_persistent = ""
 
     # What requests ask for
@@ -212,7 +213,7 @@ class Federation:
         self._dirty.set()
 
     def _add_peer(self, spec: PeerSpec) -> None:
-        peer = Peer(spec, self.config, self.identity, self._dirty.set, EchoFilter(self).is_echo)
+        peer = Peer(spec, self.config, self.identity, self._dirty.set, self._echoes.of)
         self._peers[spec.name] = peer
         self._tasks[spec.name] = asyncio.create_task(peer.run(), name=f"peer {spec.name}")
 

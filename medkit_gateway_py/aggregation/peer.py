@@ -19,7 +19,7 @@ from .access import access_of
 from .breaker import Breaker
 from .call_stats import CallStats
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
-from .compatible import CompatiblePoll
+from .compatible import CompatiblePoll, FindEchoes
 from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
 from .peer_status import PeerStatus, counts_of
 from .resolver import JudgedResolver
@@ -56,7 +56,7 @@ class Peer:
         config: Any,
         identity: GatewayIdentity,
         changed: Callable[[], None],
-        is_echo: Callable[[dict[str, Any], dict[str, str]], bool] | None = None,
+        find_echoes: FindEchoes | None = None,
     ) -> None:
         aggregation = config.aggregation
         self.spec = spec
@@ -78,7 +78,7 @@ class Peer:
         self._max_entities = aggregation.max_entities_per_peer
         self.client = self._client_of(spec, CallStats())
         self._compatible = CompatiblePoll(
-            self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, is_echo
+            self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, find_echoes
         )
         self._etag = ""
         self._strange = 0

@@ -6,11 +6,14 @@ Not run against the real one.
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import httpx
 import pytest
 
+from medkit_gateway_py.aggregation import echo
 from medkit_gateway_py.aggregation.compatible import origin_id
+from medkit_gateway_py.aggregation.echo import HERE, EchoFilter, places
 from medkit_gateway_py.entities.model import Kind
 from support.compatible import CompatibleGateway, app
 from support.fake_peer import FaultyServer, TestGateway, head_of, http, running, tree_of
@@ -134,6 +137,60 @@ async def test_entities_that_it_only_has_from_us_or_from_our_peers_are_dropped()
             expected = {"cam", "wheel", "own", "lidar", "far"}
             await async_eventually(lambda: set(a.federation.tree.apps) == expected, within=6)
             assert a.federation.tree.remote[(Kind.APP, "lidar")].peer == "leaf"
+
+
+@pytest.mark.parametrize(
+    ("url", "asked_from", "leads_to"),
+    [
+        ("http://10.0.0.5:8080", "10.0.0.9", (HERE, 8080)),
+        ("http://[FD00::5]:8080/base", "10.0.0.9", (HERE, 8080)),
+        ("http://10.0.0.7:8080/", "10.0.0.9", ("10.0.0.7", 8080)),
+        ("https://10.0.0.7", "10.0.0.9", ("10.0.0.7", 443)),
+        # `localhost` is the machine of who says so.
+        ("http://localhost:8080", "10.0.0.9", ("10.0.0.9", 8080)),
+        ("http://127.0.0.1:8080", "10.0.0.9", ("10.0.0.9", 8080)),
+        ("http://[::1]:8080", HERE, (HERE, 8080)),
+        ("http://arm:8080", "10.0.0.9", ("10.0.0.7", 8080)),
+        ("http://alias-of-this-machine:8080", "10.0.0.9", (HERE, 8080)),
+        (f"http://{socket.gethostname()}:8080", "10.0.0.9", (HERE, 8080)),
+        ("http://of-another-network:8080", "10.0.0.9", ("of-another-network", 8080)),
+    ],
+)
+def test_where_a_url_leads_depends_on_who_says_it(url: str, asked_from: str, leads_to: tuple[str, int]) -> None:
+    found = {"arm": ("10.0.0.7",), "alias-of-this-machine": ("127.0.1.1",), "of-another-network": ()}
+    assert places(url, found, ("127.0.0.1", "10.0.0.5", "fd00::5"), {asked_from}) == {leads_to}
+    assert places("http://a:b", found, (), ()) == set()
+
+
+async def test_what_of_a_gateway_elsewhere_is_an_echo() -> None:
+    a = TestGateway("a", {"leaf": "http://10.0.0.7:8080"})
+    async with running(a):
+        echoes = EchoFilter(a.federation, lambda: ("127.0.0.1", "10.0.0.5"))
+        names = {
+            "us": f"http://10.0.0.5:{a.port}", "leaf": "http://10.0.0.7:8080", "other": "http://10.0.0.8:8080",
+            "its_neighbour": f"http://localhost:{a.port}", "ours_too": "http://localhost:8080",
+        }  # fmt: skip
+        is_echo = await echoes.of("http://10.0.0.9:8080", names)
+        found = {name for name in names if is_echo({"id": "x", "x-medkit": {"source": f"peer:{name}"}})}
+        assert found == {"us", "leaf"}
+        is_echo = await echoes.of("http://10.0.0.7:9090", names)
+        assert is_echo({"id": "x", "x-medkit": {"source": "peer:ours_too"}}), "said at 10.0.0.7"
+        for strange in ({}, {"x-medkit": "x"}, {"x-medkit": {"source": 3}}, {"x-medkit": {"source": "runtime"}}):
+            assert not is_echo({"id": "x", **strange})
+
+
+async def test_a_name_that_is_not_found_in_time_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo, "RESOLVE_S", 0.1)
+
+    async def never(_: str) -> tuple[str, ...]:
+        await asyncio.sleep(60)
+        return ()
+
+    monkeypatch.setattr(echo, "_addresses_of", never)
+    a = TestGateway("a", {"leaf": "http://some-name:8080"})
+    async with running(a):
+        is_echo = await EchoFilter(a.federation).of("http://10.0.0.9:8080", {"leaf": "http://some-name:8080"})
+        assert is_echo({"id": "x", "x-medkit": {"source": "peer:leaf"}}), "the same as a text"
 
 
 async def test_a_page_that_is_no_gateway_is_no_peer() -> None:
