@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +121,13 @@ class PeerFaultStreams:
         routed = {peer: frozenset(origins) for peer, origins in self._federation.tree.origins_by_peer.items()}
         wants = list(self._wants.values())
         wanted = None if None in wants else frozenset[str]().union(*(one for one in wants if one is not None))
+        known = self._federation.peer_names()
         for name, follower in list(self._followers.items()):
             if name not in routed:
                 self._drop(follower)
-                self.down(name, "it is offline")
-        for name in self._federation.peer_names():
+                self.down(name, "it is offline" if name in known else "it is no peer any more")
+        self._forget_all_but(known)
+        for name in known:
             if name not in routed:
                 self.down(name, "it is offline")
         for name, origins in routed.items():
@@ -154,7 +156,11 @@ class PeerFaultStreams:
     def _stop_all(self) -> None:
         for follower in list(self._followers.values()):
             self._drop(follower)
-        known = set(self._federation.peer_names())
+        self._forget_all_but(self._federation.peer_names())
+
+    def _forget_all_but(self, names: Sequence[str]) -> None:
+        """Who is no peer any more is not missing, and nothing of it is kept."""
+        known = set(names)
         self._down &= known
         self._places = {name: place for name, place in self._places.items() if name in known}
         self._origins = {name: origins for name, origins in self._origins.items() if name in known}

@@ -112,7 +112,11 @@ class FaultCursor:
     def greeting(self) -> bytes:
         """A comment; what a client that comes back has lost; who cannot be heard now."""
         parts = [KEEP_ALIVE]
-        last = self._at = min(self._at, self._log.newest)
+        asked, newest = self._at, self._log.newest
+        # A larger id was given by another run of this gateway (API.md §7.7): whoever has it saw none of ours.
+        last = self._at = min(asked, newest)
+        if asked > newest:
+            parts.append(counted_anew(newest))
         floor = max(self._log.newest - self._replay, self._log.oldest - 1)
         if last < floor:
             self._at = floor
@@ -145,6 +149,14 @@ class FaultCursor:
                 release()
 
         return end
+
+
+def counted_anew(newest: int) -> bytes:
+    """What a client is told that comes back with an id that this run has not given yet."""
+    reason = "ids are counted anew: the gateway was restarted, and what it said last may be lost"
+    if newest:
+        return _lost(1, newest, reason)
+    return frame(to_json({"reason": reason, "timestamp": time.time()}), event=GAP)
 
 
 def _lost(first: int, last: int, reason: str) -> bytes:

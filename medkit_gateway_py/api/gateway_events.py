@@ -10,7 +10,7 @@ from ..aggregation.fault_streams import GAP
 from ..aggregation.routing import FederatedTree
 from ..entities.model import Kind
 from .answers import to_json
-from .fault_stream import FaultStream
+from .fault_stream import FaultStream, counted_anew
 from .sse import KEEP_ALIVE, EventLog, frame
 
 if TYPE_CHECKING:
@@ -85,10 +85,11 @@ class EventsCursor:
         self._log = log
         self._faults = faults
         self._at = log.newest if last < 0 else min(last, log.newest)
+        self._lost = counted_anew(log.newest) if last > log.newest else b""
 
     def greeting(self) -> bytes:
-        """A comment and the present state."""
-        return KEEP_ALIVE + self._events.state()
+        """A comment, what a client has lost that was here before the gateway was restarted, and the present state."""
+        return KEEP_ALIVE + self._lost + self._events.state()
 
     def take(self) -> bytes:
         """What came since; a `gap` where some of it is gone."""

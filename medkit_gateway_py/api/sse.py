@@ -36,6 +36,8 @@ KEEP_ALIVE_S = 30.0  # API.md §7.7
 WRITE_S = 10.0
 # What one write hands to the connection at most, unless a single event is longer: a slow client holds no more.
 MAX_BATCH = 64 * 1024
+# Places that a batch is kept for. Readers are at a few; a peer that names other origins each time makes new ones.
+MAX_PLACES = 64
 FULL = "Maximum number of SSE clients reached. Please try again later."
 
 CLIENT, PEER = "client", "peer"
@@ -116,6 +118,8 @@ class EventLog:
         key = (after, wanted)
         found = self._batches.get(key)
         if found is None:
+            if len(self._batches) >= MAX_PLACES:
+                self._batches.clear()
             found = self._batches[key] = self._read(after, wanted)
         return found
 

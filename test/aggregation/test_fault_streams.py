@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from medkit_gateway_py.aggregation import fault_streams
+from medkit_gateway_py.aggregation.peer_discovery import REMOVED, PeerEvent
 from medkit_gateway_py.api.gateway_events import GatewayEvents
 from medkit_gateway_py.api.sse import HEADERS, EventStream, frame
 from support.fake_peer import TestGateway, running, tree_of
@@ -135,6 +136,9 @@ async def test_what_happened_before_is_replayed_and_a_client_resumes_where_it_wa
             a.fault("FOURTH")
             await heard(client, "FOURTH")
             assert codes(client) == ["FOURTH"]
+            # That id is of another run: none of what happened in this one has been seen.
+            (gap,) = client.data("gap")
+            assert (gap["first_id"], gap["last_id"], gap["lost"]) == (1, 3, 3)
 
 
 async def test_only_the_last_hundred_are_replayed_and_who_comes_back_is_told_of_the_others() -> None:
@@ -279,6 +283,33 @@ async def test_a_client_hears_at_once_who_is_silent() -> None:
         assert client.data()[0]["peer"] == "dead"
 
 
+async def test_who_is_no_peer_any_more_is_said_once_and_not_missed() -> None:
+    b, c = TestGateway("b", {}), TestGateway("c", {})
+    async with running(b, c):
+        await b.serve_tree(tree_of(["cam"]))
+        await c.serve_tree(tree_of(["nav"]))
+        a = TestGateway("a", {"b": b.url, "c": c.url})
+        async with running(a):
+            await async_eventually(lambda: len(a.federation.tree.apps) == 2)
+            async with listening(a) as client:
+                await followed(b, c)
+                c.fault("HEARD")
+                await heard(client, "HEARD")
+                gone = a.federation.peer("c")
+                assert gone is not None
+                a.federation.change(PeerEvent(REMOVED, gone.spec))
+                await async_eventually(lambda: "peer_down" in client.names(), within=10)
+                assert client.data("peer_down")[0]["reason"] == "it is no peer any more"
+                streams = a.fault_stream.peers
+                assert streams is not None
+                await async_eventually(lambda: streams.place("c") == ("", 0))
+                b.fault("STILL")
+                await heard(client, "STILL")
+                async with listening(a) as late:
+                    await heard(late, "HEARD", "STILL")
+                    assert late.names().count("peer_down") == 1, "the one that is replayed, and none in the greeting"
+
+
 async def test_what_is_lost_behind_a_peer_is_said_with_its_way() -> None:
     async with chain() as (a, b, c), listening(a) as client:
         await followed(b, c)
@@ -369,6 +400,9 @@ async def test_the_stream_of_everything_tells_of_peers_and_of_their_faults() -> 
             await b.stop()
             await async_eventually(lambda: _last(client, "peer") and _last(client, "peer")["status"] == "offline", 10)
             await async_eventually(lambda: client.data("tree")[-1]["changes"]["apps"] == {"removed": ["cam"]})
+        greeting = events.cursor("9000").greeting()
+        assert greeting.index(b"event: gap") < greeting.index(b"event: tree"), "an id of another run"
+        assert b"gap" not in events.cursor("1").greeting()
 
 
 def _last(client: StreamClient, event: str) -> dict[str, Any]:

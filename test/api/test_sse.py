@@ -242,6 +242,14 @@ async def test_one_event_is_joined_once_for_all_who_stand_at_the_same_place() ->
     assert log.read(0) is log.read(0)
 
 
+def test_readers_at_ever_other_places_do_not_fill_the_memory() -> None:
+    log = EventLog(100, 1 << 20)
+    log.append(lambda _: b"x" * 1000)
+    for number in range(1000):
+        assert log.read(0, frozenset({f"origin-{number}"})).last == 1
+    assert len(log._batches) <= sse.MAX_PLACES
+
+
 def test_a_client_that_is_far_behind_gets_its_events_in_pieces_of_bounded_size() -> None:
     log = EventLog(1000, 1 << 24)
     for _ in range(100):
