@@ -50,6 +50,7 @@ PASSED_ON = frozenset(
 # Version, trace, parent, flags; a version to come may append more.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,256})?")
 _TRACE_KEY = "medkit.traceparent"
+_ARRIVED_KEY = "medkit.arrived"
 # Of a fan-out call we ask in our own words: JSON, whole, unconditionally.
 _PASSED_ON_FAN_OUT = frozenset({b"x-client-id", b"accept-language", b"traceparent", b"tracestate", b"x-request-id"})
 
@@ -86,7 +87,7 @@ class RequestInfo:
             method=str(scope.get("method", "GET")),
             via=_list(found.get(VIA.encode()))[-MAX_VIA:],
             deadline_ms=_deadline(found.get(DEADLINE.encode())),
-            received_at=time.monotonic() if now is None else now,
+            received_at=_arrived(scope) if now is None else now,
             origins=origins_of(scope),
             no_fan_out=NO_FAN_OUT.encode() in found,
             headers=(
@@ -165,6 +166,13 @@ def _trace(scope: Mapping[str, Any], found: dict[bytes, list[bytes]]) -> tuple[t
     if b"x-request-id" not in found:
         headers.append((b"x-request-id", made.split("-")[1].encode()))
     return tuple(headers)
+
+
+def _arrived(scope: Mapping[str, Any]) -> float:
+    """When the request was first looked at: what it has waited for since counts, whoever looks at it again."""
+    if isinstance(scope, MutableMapping):
+        return float(scope.setdefault(_ARRIVED_KEY, time.monotonic()))
+    return time.monotonic()
 
 
 def _new_trace() -> str:

@@ -50,8 +50,6 @@ async def of_entity(
     local = info.asks_local(context.identity.id)
     if isinstance(served, Local):
         return Gathered(local)
-    if info.is_local_only(context.identity.id):
-        return Gathered(local)
     found = await gather_entity(context.federation, info, served, kind, served.entity.id, collection)
     return _gathered(info, local, found)
 
@@ -60,7 +58,7 @@ async def of_everyone(context: GatewayContext, request: Request, path: str) -> G
     """What all peers have at `path` (relative to `/api/v1`)."""
     info = RequestInfo.from_scope(request.scope)
     local = info.asks_local(context.identity.id)
-    if not context.federation.enabled or info.is_local_only(context.identity.id):
+    if not context.federation.enabled:
         return Gathered(local)
     return _gathered(info, local, await gather_everyone(context.federation, info, path))
 

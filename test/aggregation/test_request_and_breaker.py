@@ -44,6 +44,14 @@ def test_a_wrong_deadline_is_none(text: str) -> None:
     assert info(("X-Medkit-Deadline-Ms", text)).deadline_ms is None
 
 
+def test_what_a_request_has_waited_for_counts_when_it_is_looked_at_again() -> None:
+    scope = {"method": "GET", "headers": [(b"x-medkit-deadline-ms", b"1000")], "query_string": b""}
+    first = RequestInfo.from_scope(scope)
+    again = RequestInfo.from_scope({**scope, "path": "/elsewhere"})
+    assert again.received_at == first.received_at
+    assert RequestInfo.from_scope({**scope, "medkit.arrived": first.received_at - 0.6}).bounded(2.0) <= 0.4
+
+
 def test_our_id_is_found_at_the_end_of_an_endless_way() -> None:
     one = info(("X-Medkit-Via", ",".join(f"g{n}" for n in range(1000)) + ",me"))
     assert len(one.via) == MAX_VIA

@@ -220,6 +220,15 @@ def test_no_peer_is_asked_when_the_request_says_so_or_came_from_here(
     assert "partial" not in body["x-medkit"]
 
 
+@pytest.mark.parametrize("path", ["/faults", "/version-info", "/components/robot/data", "/functions/front/logs"])
+def test_a_request_that_came_round_says_whose_share_it_does_not_get(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    headers = {"X-Medkit-Via": f"{OWN.id}, instance-x", "X-Medkit-Origins": f"{OWN.id}, instance-b"}
+    api = Pair(monkeypatch).a
+    medkit = api.get(path, headers=headers).json()["x-medkit"]
+    assert (medkit["partial"], medkit["failed_peers"]) == (True, ["b"])
+    assert api.get(f"{path}?partial=fail", headers=headers).status_code == 503
+
+
 def test_only_the_origins_that_are_asked_for_are_answered_for(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(monkeypatch)
     for path in ("/components/robot/data", "/version-info"):
