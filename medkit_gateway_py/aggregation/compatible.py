@@ -25,7 +25,7 @@ from .client import Answer, BadAnswer, PeerClient
 from .request import NO_FAN_OUT
 from .section_reader import MAX_DROPPED_NAMED, MAX_INSTANCE_ID, entity_from_wire
 from .sections import DroppedItem, OriginSection, TreeDocumentError
-from .transport import CALLS, CONTROL
+from .transport import CONTROL
 
 # A C++ gateway serves a small pool of threads; more at once would keep its own clients waiting.
 CONCURRENCY = 4
@@ -84,7 +84,7 @@ class _Fetch:
 
     async def object(self, path: str) -> dict[str, Any]:
         async with self.limiter:
-            answer: Answer = await self.client.get(f"/api/v1{path}".encode(), headers=REQUEST_HEADERS, lane=CALLS)
+            answer: Answer = await self.client.get(f"/api/v1{path}".encode(), headers=REQUEST_HEADERS, lane=CONTROL)
         if answer.status != 200:
             raise BadAnswer(f"{path}: answered {answer.status}")
         body = await answer.json()
@@ -198,6 +198,8 @@ class CompatiblePoll:
         self._tree: EntityTree | None = None
         self._generation: Any = None
         self._fetched_at = -1e9
+        # Whether it has an item only from us or from another peer of ours, as the item says itself (§8).
+        self.is_echo: Callable[[dict[str, Any]], bool] = _is_no_echo
 
     def use(self, client: PeerClient) -> None:
         """Ask by this one from now on, and fetch everything at the next poll; versions go on being counted."""
@@ -220,9 +222,7 @@ class CompatiblePoll:
             return CompatibleResult(is_ours=True)
         generation = _dict(health.get("x-medkit-entity-cache")).get("generation")
         now = time.monotonic()
-        is_fresh = (
-            now - self._fetched_at < self._refresh_s and generation is not None and generation == self._generation
-        )
+        is_fresh = now - self._fetched_at < self._refresh_s and generation == self._generation
         if self._tree is not None and is_fresh:
             return CompatibleResult()
         fetch = await self._fetch(_urls_of(health.get("peers")))
@@ -237,8 +237,9 @@ class CompatiblePoll:
         return CompatibleResult(section, False, "", tuple(fetch.dropped), fetch.dropped_count)
 
     async def _fetch(self, peer_urls: dict[str, str]) -> _Fetch:
-        is_echo = await self._find_echoes(self._client.url, peer_urls) if self._find_echoes else _is_no_echo
-        fetch = _Fetch(self._client, self._max_entities, is_echo)
+        if self._find_echoes is not None:
+            self.is_echo = await self._find_echoes(self._client.url, peer_urls)
+        fetch = _Fetch(self._client, self._max_entities, self.is_echo)
 
         async def children(kind: Kind, entity_id: str, collection: str, parent: str, depth: int) -> None:
             if depth > MAX_DEPTH:

@@ -145,7 +145,7 @@ async def fan_out(
         failed.update(one.failed)
         if one.body is not None:
             found.bodies.append((one.name, one.body))
-        found.items.extend(item for item in one.items if not _is_echo(tree, item))
+        found.items.extend(one.items)
         found.dropped.extend(one.dropped)
     found.failed = sorted(failed)
     return found
@@ -160,13 +160,41 @@ def _known_down(federation: Federation, label: str) -> Json:
     return report
 
 
-def _is_echo(tree: FederatedTree, item: Json) -> bool:
+def _is_of_ours(tree: FederatedTree, item: Json) -> bool:
     """Whether all members of a peer's item are nodes of ours: then we list it ourselves."""
     medkit = item.get("x-medkit")
     members = medkit.get("member_ids") if isinstance(medkit, Mapping) else None
     if not isinstance(members, list) or not members:
         return False
     return all(isinstance(member, str) and tree.is_local_app(member) for member in members)
+
+
+class _Echoes:
+    """Tells items that a peer only passes on from others that we have or ask ourselves.
+
+    A C++ gateway asks its own peers for faults whatever the request says, and marks none of them. But a fault names
+    nodes; one of nodes that others have, and this peer has none of, is no fault of its own.
+    """
+
+    def __init__(self, tree: FederatedTree, peer: Peer, origins: Sequence[str]) -> None:
+        self._tree = tree
+        self._peer = peer
+        self._own: set[str] = set()
+        self._others: set[str] = set()
+        if peer.kind == COMPATIBLE:
+            self._others.update(app.fqn for app in tree.local.apps.values() if app.fqn)
+            for section in tree.sections:
+                nodes = self._own if section.id in origins else self._others
+                nodes.update(app.fqn for app in section.tree.apps.values() if app.fqn)
+
+    def has(self, item: Json) -> bool:
+        """Whether this item is one."""
+        if _is_of_ours(self._tree, item) or self._peer.is_echo(item):
+            return True
+        sources = item.get("reporting_sources")
+        if not self._others or not isinstance(sources, list) or not sources:
+            return False
+        return all(isinstance(one, str) and one in self._others and one not in self._own for one in sources)
 
 
 class _Asked:
@@ -196,7 +224,7 @@ class _Asked:
             if peer is None:
                 raise BadAnswer("is no peer any more")
             body = await self._answer(peer)
-            self._read(body)
+            self._read(body, _Echoes(self._federation.tree, peer, self._origins))
         except (GatewayError, BadAnswer) as error:
             self.failed = self._all()
             self.report = {"status": "failed", "error": str(error)}
@@ -238,11 +266,12 @@ class _Asked:
             raise BadAnswer("answered with something that has no list of items")
         return body
 
-    def _read(self, body: Json) -> None:
+    def _read(self, body: Json, echoes: _Echoes) -> None:
         body = self._rewriter.body(body)
         for item in body["items"]:
             if isinstance(item, dict):
-                self.items.append(self._marked(item))
+                if not echoes.has(item):
+                    self.items.append(self._marked(item))
             elif len(self.dropped) < MAX_DROPPED_NAMED:
                 self.dropped.append({"peer": self.name, "reason": "not an object", "source_id": ""})
         self.body = body

@@ -159,6 +159,10 @@ class Peer:
             dropped=self._dropped,
         )
 
+    def is_echo(self, item: dict[str, Any]) -> bool:
+        """Whether a C++ peer has this item only from us or from another peer of ours, as the item says itself."""
+        return self.kind == COMPATIBLE and self._compatible.is_echo(item)
+
     def age_ms(self) -> int | None:
         """Milliseconds since it last answered anything, None when it never did."""
         return None if self.last_seen is None else int((time.monotonic() - self.last_seen) * 1000)

@@ -20,10 +20,10 @@ from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exception
 from .resolver import AddressNotAllowed
 
 CONTROL, CALLS, FRESH, STREAMS, FORWARDED = "control", "calls", "fresh", "streams", "forwarded streams"
-# Lanes: polls; GET calls; everything that must not meet a stale connection; our own streams, of which there are two to
-# a peer, and for a moment the old one beside the new; clients' streams and downloads, which may go on for hours and
-# must leave room for commands.
-LANE_LIMITS = {CONTROL: 4, CALLS: 32, FRESH: 64, STREAMS: 4, FORWARDED: 64}
+# Lanes: polls, of a C++ gateway four at a time; GET calls; everything that must not meet a stale connection; our own
+# streams, of which there are two to a peer, and for a moment the old one beside the new; streams and downloads of
+# clients, which may go on for hours and must leave room for commands.
+LANE_LIMITS = {CONTROL: 8, CALLS: 32, FRESH: 64, STREAMS: 4, FORWARDED: 64}
 KEEPALIVE_S = 30.0
 # "A fresh connection or one that was idle for less than a second" (AGGREGATION.md §7). The C++ gateway closes idle
 # connections after two seconds, so every call to one goes this way (§11).

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -108,6 +110,38 @@ async def test_collections_are_fetched_when_the_generation_changes_and_four_at_o
             await async_eventually(lambda: cpp.asked("/apps") == 2, within=5)
             assert a.federation.tree.version == version
             assert all(b"x-medkit-no-fan-out" in head.lower() for head in cpp.heads if b"/apps" in head)
+
+
+async def test_a_gateway_that_tells_no_generation_is_read_at_the_refresh_interval_only() -> None:
+    cpp = CompatibleGateway(apps=[app("cam")])
+    cpp.generation = None
+    async with cpp:
+        a = TestGateway("a", {"cpp": cpp.url})
+        a.federation.config = a.config = replace(a.config, refresh_interval_ms=7000)
+        async with running(a):
+            await async_eventually(lambda: cpp.asked("/health") >= 3, within=10)
+            assert cpp.asked("/apps") == 1
+            await async_eventually(lambda: cpp.asked("/apps") == 2, within=15)
+
+
+async def test_one_of_which_clients_may_ask_little_is_read_all_the_same(tmp_path: Path) -> None:
+    cpp = CompatibleGateway(
+        areas=[{"id": "front"}], components=[{"id": "robot"}], apps=[app("cam")], functions=[{"id": "vision"}]
+    )
+    cpp.pages["/components/robot/subcomponents"] = {"items": [{"id": "sensor"}]}
+    async with cpp:
+        file = tmp_path / "peers.yaml"
+        allow = "allow: {methods: [PUT], collections: [logs]}"
+        file.write_text(f"peers:\n  - name: cpp\n    url: {cpp.url}\n    {allow}\n")
+        a = TestGateway("a", {}, peers_file=str(file))
+        async with running(a), httpx.AsyncClient() as client:
+            await async_eventually(lambda: "cam" in a.federation.tree.apps)
+            assert set(a.federation.tree.components) == {"robot", "sensor"}
+            assert (await client.get(f"{a.url}/api/v1/apps/cam/data")).status_code == 403
+            status = a.federation.peers[0]
+            assert (status.status, status.last_error) == ("online", "")
+            # Its polls are no requests of clients.
+            assert status.calls == {"answered": 0, "unavailable": 0, "late": 0}
 
 
 async def test_entities_that_it_only_has_from_us_or_from_our_peers_are_dropped() -> None:

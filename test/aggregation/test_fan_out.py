@@ -13,6 +13,7 @@ import pytest
 
 from medkit_gateway_py.aggregation.fan_out import FanOut, envelope, gather_everyone, qualify_duplicates
 from medkit_gateway_py.aggregation.request import RequestInfo
+from support.compatible import CompatibleGateway, app
 from support.fake_peer import FaultyServer, TestGateway, answer, head_of, http, running, tree_of
 from support.waiting import async_eventually
 
@@ -164,6 +165,45 @@ async def test_a_configured_peer_that_never_answered_is_missing() -> None:
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+
+
+async def test_a_compatible_gateway_gives_back_nothing_of_ours_or_of_our_other_peers() -> None:
+    """It asks its peers for faults whatever we say, and marks what they told it at most by `source`."""
+
+    def fault(code: str, *nodes: str, **medkit: Any) -> dict[str, Any]:
+        return {"fault_code": code, "reporting_sources": list(nodes), "x-medkit": medkit}
+
+    async with CompatibleGateway(apps=[app("nav"), app("wheel")]) as cpp, running(leaf := TestGateway("leaf", {})):
+        cpp.peers = [{"name": "us", "url": "http://10.9.9.9"}, {"name": "they", "url": leaf.url}]
+        cpp.pages["/faults"] = {
+            "items": [
+                fault("ITS_OWN", "/nav"),
+                fault("OF_A_NODE_OF_BOTH", "/wheel"),
+                fault("OURS", "/cam"),
+                fault("OF_OUR_LEAF", "/arm"),
+                fault("SAID_TO_BE_OF_OUR_LEAF", "/x", source="peer:they"),
+                fault("OF_NOBODY_WE_KNOW", "/y"),
+                fault("OF_ANOTHER_PEER_OF_IT", "/x", source="peer:other"),
+                fault("OF_BOTH", "/nav", "/cam"),
+                {"fault_code": "WITHOUT_A_SOURCE"},
+            ]
+        }
+        await leaf.serve_tree(tree_of(["arm"]))
+        hub = TestGateway("hub", {"cpp": cpp.url, "leaf": leaf.url})
+        async with running(hub):
+            await hub.serve_tree(tree_of(["cam", "wheel"]))
+            await async_eventually(lambda: {"nav", "arm"} <= set(hub.federation.tree.apps))
+            found = await gather_everyone(hub.federation, RequestInfo(), "/faults")
+            codes = [item["fault_code"] for item in found.items if item["x-medkit"]["peer"] == "cpp"]
+            assert codes == [
+                "ITS_OWN",
+                "OF_A_NODE_OF_BOTH",
+                "OF_NOBODY_WE_KNOW",
+                "OF_ANOTHER_PEER_OF_IT",
+                "OF_BOTH",
+                "WITHOUT_A_SOURCE",
+            ]
+            assert found.failed == []
 
 
 async def test_items_of_members_that_are_ours_are_echoes() -> None:

@@ -14,11 +14,10 @@ from medkit_gateway_py.aggregation import fault_streams
 from medkit_gateway_py.aggregation.peer_discovery import REMOVED, PeerEvent
 from medkit_gateway_py.api.gateway_events import GatewayEvents
 from medkit_gateway_py.api.sse import HEADERS, EventStream, frame
+from support.compatible import CompatibleGateway, app
 from support.fake_peer import TestGateway, running, tree_of
 from support.streams import StreamClient
 from support.waiting import async_eventually
-
-from .test_compatible import CompatibleGateway, app
 
 pytestmark = pytest.mark.anyio
 STREAM = "/api/v1/faults/stream"
