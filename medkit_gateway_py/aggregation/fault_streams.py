@@ -48,6 +48,7 @@ RETRY_S = 1.0
 MAX_SEEN = 4096
 MAX_LABEL = 300
 MAX_REASON = 500
+GONE = "it is no peer any more"
 
 Json = dict[str, Any]
 
@@ -125,7 +126,7 @@ class PeerFaultStreams:
         for name, follower in list(self._followers.items()):
             if name not in routed:
                 self._drop(follower)
-                self.down(name, "it is offline" if name in known else "it is no peer any more")
+                self.down(name, "it is offline" if name in known else GONE)
         self._forget_all_but(known)
         for name in known:
             if name not in routed:
@@ -238,13 +239,14 @@ class _Follower:
             if peer is not None and peer.client is not client:
                 # It has new settings, and is asked by them where the old stream ended.
                 continue
-            self._streams.down(self.name, reason)
+            # Its connections are closed when it is removed, which looks like a failure of it.
+            self._streams.down(self.name, reason if self._federation.peer(self.name) is not None else GONE)
             await anyio.sleep(pause * (0.5 + random.random()))
 
     async def _follow(self) -> None:
         peer = self._federation.peer(self.name)
         if peer is None:
-            raise BadAnswer("is no peer any more")
+            raise BadAnswer(GONE)
         peer.check_callable()
         boot_id, last = self._streams.place(self.name)
         if last and boot_id != peer.gateway.boot_id:
