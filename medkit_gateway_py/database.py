@@ -32,20 +32,21 @@ def in_memory(schema: str) -> sqlite3.Connection:
 
 
 def open_database(
-    database: Path, schema: str, version: int, probe: Callable[[sqlite3.Connection], None]
+    database: Path, schema: str, version: int, probe: Callable[[sqlite3.Connection], None], added: str = ""
 ) -> tuple[sqlite3.Connection, tuple[str, ...]]:
     """A checked data base with these tables, and what is worth a warning.
 
-    `version` is that of the schema. `probe` raises Corrupt, or sqlite3.OperationalError or ValueError, when the content
-    is not what it should be. Raises sqlite3.Error or OSError when the file cannot be used for another reason than
-    damage, StateError when a newer version of the gateway wrote it.
+    `version` is that of the schema. `added` are tables that came later and that a gateway of this version without them
+    leaves alone; they are made where they are missing. `probe` raises Corrupt, or sqlite3.OperationalError or
+    ValueError, when the content is not what it should be. Raises sqlite3.Error or OSError when the file cannot be used
+    for another reason than damage, StateError when a newer version of the gateway wrote it.
     """
     try:
-        return _open_sound(database, schema, version, probe), ()
+        return _open_sound(database, schema, version, probe, added), ()
     except Corrupt as error:
         moved = _move_aside(database)
         note = f"The state in {database} is damaged ({error}); it was moved to {moved} and begun anew."
-        return _open_sound(database, schema, version, probe), (note,)
+        return _open_sound(database, schema, version, probe, added), (note,)
 
 
 def _connect(target: str) -> sqlite3.Connection:
@@ -54,7 +55,7 @@ def _connect(target: str) -> sqlite3.Connection:
 
 
 def _open_sound(
-    database: Path, schema: str, version: int, probe: Callable[[sqlite3.Connection], None]
+    database: Path, schema: str, version: int, probe: Callable[[sqlite3.Connection], None], added: str
 ) -> sqlite3.Connection:
     os.close(os.open(database, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its WAL files the same mode
     connection = _connect(str(database))
@@ -71,6 +72,7 @@ def _open_sound(
         if found == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {version}; COMMIT;")
         try:
+            connection.executescript(added)
             probe(connection)
         except (sqlite3.OperationalError, ValueError) as error:
             raise Corrupt(str(error)) from error

@@ -1,4 +1,4 @@
-"""What one gateway keeps over restarts: its identity and the ids it has given (AGGREGATION.md §1, §2, §4).
+"""What one gateway keeps over restarts: who it is, the ids it gave, what it knows of others (AGGREGATION.md §1-§5).
 
 SQLite in WAL mode in a directory of its own, under a file lock, so that two gateways never share one (DECISIONS 28).
 When the directory is taken or not writable, the same object works in memory and says so in `problem`. Everything here
@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .database import StateError as StateError
 from .database import in_memory, open_database
 from .entities.ids import GivenId, GivenIds
 
+# Far more gateways than any fleet has; beyond, what was seen longest ago leaves first.
+MAX_ORIGINS = 10_000
 MAX_GIVEN = 100_000  # AGGREGATION.md §4: about 20 MB; beyond, what was seen longest ago leaves first
 SCHEMA_VERSION = 1
 _LOCK_WAIT_S = 10.0
@@ -35,8 +38,34 @@ CREATE TABLE IF NOT EXISTS given (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS given_last_seen ON given (last_seen);
 """
+# Added when gateways of version 1 were in use already; those leave it alone.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS origins (
+    origin TEXT PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, pin TEXT NOT NULL, certificate TEXT NOT NULL,
+    peer TEXT NOT NULL, label TEXT NOT NULL, plate TEXT NOT NULL, last_seen REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retained (origin TEXT PRIMARY KEY, section TEXT NOT NULL);
+"""
 
 Owner = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class OriginRecord:
+    """What is kept of one gateway, by its instance id; what it means is `aggregation/origins.py`'s business.
+
+    `boot_id`, `seq`: the newest state of it that was seen ("" and 0: none). `pin`, `certificate`: who alone may speak
+    as it. `peer`, `label`, `plate`: the last way to it, "" where none is known.
+    """
+
+    origin: str
+    boot_id: str = ""
+    seq: int = 0
+    pin: str = ""
+    certificate: str = ""
+    peer: str = ""
+    label: str = ""
+    plate: str = ""
 
 
 def state_directory(configured: str, port: int, environ: Mapping[str, str] = os.environ) -> Path:
@@ -92,7 +121,7 @@ class StateStore:
                 return store
             except (OSError, sqlite3.Error, StateError) as error:
                 problem = f"The state directory {path} cannot be used: {error}."
-        store = cls(in_memory(_SCHEMA), None, problem, ())
+        store = cls(in_memory(_SCHEMA + _ADDED), None, problem, ())
         store._identify(instance_id, now)
         return store
 
@@ -103,7 +132,7 @@ class StateStore:
         path.mkdir(mode=0o700, exist_ok=True)
         lock_file = _take_lock(path / "state.lock")
         try:
-            connection, notes = open_database(path / "state.db", _SCHEMA, SCHEMA_VERSION, _probe)
+            connection, notes = open_database(path / "state.db", _SCHEMA, SCHEMA_VERSION, _probe, _ADDED)
             store = cls(connection, lock_file, "", notes)
             store.directory = path
             return store
@@ -154,8 +183,57 @@ class StateStore:
         return self._forget("last_seen < ?", lambda: self._advance(now) - seconds)
 
     def forget_origin(self, origin: str) -> list[Owner]:
-        """Forget every id of a gateway; the owners are returned, for `GivenIds.discard`."""
-        return self._forget("origin = ?", lambda: origin)
+        """Forget a gateway and every id of it; the owners are returned, for `GivenIds.discard`."""
+        owners = self._forget("origin = ?", lambda: origin)
+        with self._writing() as db:
+            _delete_origins(db, [(origin,)])
+        return owners
+
+    def origins(self) -> list[OriginRecord]:
+        """What is kept of gateways, of those seen longest ago first."""
+        with self._using() as db:
+            rows = db.execute(f"SELECT {_ORIGIN_COLUMNS} FROM origins ORDER BY last_seen, origin")
+            return [OriginRecord(*row) for row in rows]
+
+    def retained(self) -> dict[str, str]:
+        """The sections that `unreachable: retain` keeps, by origin."""
+        with self._using() as db:
+            return dict(db.execute("SELECT origin, section FROM retained").fetchall())
+
+    def keep_origins(self, records: Sequence[OriginRecord], retained: Mapping[str, str], now: float) -> None:
+        """Write records and sections anew ("": none any more); all of it is on disk when it returns, or nothing is.
+
+        Raises StateError. Beyond MAX_ORIGINS those seen longest ago leave.
+        """
+        with self._writing() as db:
+            seen = self._advance(now)
+            db.executemany(
+                f"INSERT OR REPLACE INTO origins ({_ORIGIN_COLUMNS}, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((*astuple(one), seen) for one in records),
+            )
+            db.executemany(
+                "DELETE FROM retained WHERE origin = ?", ((one,) for one, text in retained.items() if not text)
+            )
+            db.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?)", (one for one in retained.items() if one[1]))
+            surplus = db.execute("SELECT count(*) FROM origins").fetchone()[0] - MAX_ORIGINS
+            if surplus > 0:
+                oldest = "SELECT origin FROM origins ORDER BY last_seen, origin LIMIT ?"
+                _delete_origins(db, db.execute(oldest, (surplus,)).fetchall())
+
+    def touch_origins(self, origins: Iterable[str], now: float) -> None:
+        """Note that these gateways are there now; unknown ones are ignored."""
+        with self._writing() as db:
+            seen = self._advance(now)
+            db.executemany("UPDATE origins SET last_seen = ? WHERE origin = ?", ((seen, one) for one in origins))
+
+    def forget_origins_older_than(self, now: float, seconds: float) -> list[str]:
+        """Forget what is kept of gateways not seen for so long, but for their ids; they are returned."""
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT origin FROM origins WHERE last_seen < ?", (self._advance(now) - seconds,)
+            ).fetchall()
+            _delete_origins(db, rows)
+            return [row[0] for row in rows]
 
     def known_nodes(self) -> frozenset[str] | None:
         """The FQNs that `keep_nodes` was given last, in this run or one before; None: never. Raises StateError."""
@@ -193,7 +271,10 @@ class StateStore:
             # clock stands still (boards without a battery begin in 1970 at every boot).
             boot = max(int(meta.get("boot", 0)) + 1, min(int(now), _BOOT_CEILING))
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [("instance_id", stored), ("boot", str(boot))])
-            self._latest = db.execute("SELECT coalesce(max(last_seen), 0) FROM given").fetchone()[0]
+            self._latest = max(
+                db.execute(f"SELECT coalesce(max(last_seen), 0) FROM {table}").fetchone()[0]
+                for table in ("given", "origins")
+            )
         self.instance_id = instance_id or stored
         self.boot_id = f"{boot:08x}-{secrets.token_hex(4)}"
 
@@ -236,6 +317,14 @@ def _delete(db: sqlite3.Connection, owners: Iterable[Sequence[Any]]) -> None:
     db.executemany("DELETE FROM given WHERE origin = ? AND kind = ? AND key = ?", owners)
 
 
+_ORIGIN_COLUMNS = "origin, boot_id, seq, pin, certificate, peer, label, plate"
+
+
+def _delete_origins(db: sqlite3.Connection, origins: Sequence[Sequence[Any]]) -> None:
+    db.executemany("DELETE FROM origins WHERE origin = ?", origins)
+    db.executemany("DELETE FROM retained WHERE origin = ?", origins)
+
+
 def _is_internal(one: GivenId) -> bool:
     return one.kind == "apps" and one.key.rsplit("/", 1)[-1].startswith("_")
 
@@ -243,6 +332,8 @@ def _is_internal(one: GivenId) -> bool:
 def _probe(connection: sqlite3.Connection) -> None:
     """Raises when tables, columns or the boot counter are not ours."""
     connection.execute("SELECT origin, kind, key, id, via, origin_name, given_at, last_seen FROM given LIMIT 1")
+    connection.execute(f"SELECT {_ORIGIN_COLUMNS}, last_seen FROM origins LIMIT 1")
+    connection.execute("SELECT origin, section FROM retained LIMIT 1")
     int((connection.execute("SELECT value FROM meta WHERE name = 'boot'").fetchone() or ("0",))[0])
 
 

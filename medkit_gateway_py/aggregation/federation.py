@@ -17,10 +17,11 @@ import orjson
 
 from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
-from ..state import MAX_GIVEN
 from .echo import EchoFilter
+from .id_keeper import IdKeeper
 from .merge import MergeOptions, Parts, merge
-from .origins import Admitted, OriginMemory
+from .origin_keeper import OriginKeeper
+from .origins import Admitted
 from .peer import Peer
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
 from .peer_status import PeerStatus, health_block
@@ -57,11 +58,17 @@ class Federation:
         self.enabled = bool(config.aggregation.enabled)
         self._state = state
         self._given = state.given()
+        self._ids = IdKeeper(state, self._given)
         self._local = EntityTree()
         self._local_seq = 0
-        self._memory = OriginMemory(
-            self._given, retain=config.aggregation.unreachable == "retain", now=time.monotonic()
+        self._origins = OriginKeeper(
+            state,
+            self._given,
+            retain=config.aggregation.unreachable == "retain",
+            max_entities=config.aggregation.max_entities_per_peer,
+            now=time.monotonic(),
         )
+        self._memory = self._origins.memory
         self._admitted = Admitted()
         self._parts = Parts()
         self._again: asyncio.TimerHandle | None = None
@@ -72,7 +79,7 @@ class Federation:
         self._file = PeersWatch(config.aggregation, self._on_peer_event)
         self._discoveries: list[PeerDiscovery] = []
         self._merger: asyncio.Task[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
         self._closing: dict[asyncio.Task[None], PeerClient] = {}
         self._lock = asyncio.Lock()
         self._dirty = asyncio.Event()
@@ -81,7 +88,6 @@ class Federation:
         self._warned: set[Warn] = set()
         self._views = Views()
         self._echoes = EchoFilter(self)
-        self._not_persistent = ""
 
     # What requests ask for
 
@@ -111,9 +117,8 @@ class Federation:
     def warnings(self) -> tuple[Warn, ...]:
         """What `/health.warnings` says of aggregation."""
         found = (*self.tree.warnings, *self._views.warnings, *self._admitted.warnings, *self._file.warnings())
-        if self._not_persistent:
-            found = (*found, Warn("state_not_persistent", self._not_persistent))
-        return found
+        problems = [one for one in (self._ids.problem, self._origins.problem) if one]
+        return (*found, *(Warn("state_not_persistent", one) for one in problems))
 
     def tree_document(self, local_only: bool = False) -> tuple[str, bytes]:
         """ETag and body of `GET /x-medkit/tree`; made once a version. `local_only` answers a request that loops."""
@@ -146,7 +151,10 @@ class Federation:
         if not self.enabled or self._merger is not None:
             return
         self._merger = asyncio.create_task(self._merge_when_dirty(), name="federation merge")
-        self._keeper = asyncio.create_task(self._keep_ids(), name="federation ids")
+        self._keepers = [
+            asyncio.create_task(self._keep_ids(), name="federation ids"),
+            asyncio.create_task(self._origins.run(), name="federation origins"),
+        ]
         # First, because it has settings for peers that others find.
         await self._file.start()
         for discovery in load(DiscoveryContext(self.config, self.identity, lambda: self.peers, self._file.access)):
@@ -162,11 +170,12 @@ class Federation:
 
     async def stop(self) -> None:
         """End all polls and close all connections, in two seconds at most."""
-        tasks = [task for task in (self._merger, self._keeper, *self._tasks.values()) if task is not None]
+        tasks = [task for task in (self._merger, *self._keepers, *self._tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
         with anyio.move_on_after(STOP_S):
             await asyncio.gather(*tasks, self._file.stop(), return_exceptions=True)
+            await self._origins.write()
             for discovery in self._discoveries:
                 await _contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
             for peer in self._peers.values():
@@ -176,7 +185,8 @@ class Federation:
             await asyncio.gather(*self._closing, return_exceptions=True)
         if self._again is not None:
             self._again.cancel()
-        self._merger = self._keeper = self._again = None
+        self._merger = self._again = None
+        self._keepers.clear()
         self._tasks.clear()
         self._peers.clear()
         self._discoveries.clear()
@@ -252,7 +262,7 @@ class Federation:
         """As `set_local`; `build` runs while no merge can give the same ids to others (AGGREGATION.md §4)."""
         async with self._lock:
             tree, new_ids = build()
-            await self._remember(new_ids)
+            await self._ids.remember(new_ids, lambda: self.tree.owners())
             if tree != self._local:
                 self._local = tree
                 self._local_seq += 1
@@ -289,8 +299,9 @@ class Federation:
             merged = await anyio.to_thread.run_sync(merge, *arguments)
         else:
             merged = merge(*arguments)
-        await self._remember(merged.new_ids)
+        await self._ids.remember(merged.new_ids, lambda: self.tree.owners())
         self._memory.merged(merged.chosen)
+        await self._origins.note()
         self._parts = merged.parts
         self._log_warnings((*merged.tree.warnings, *self._views.warnings, *self._admitted.warnings))
         new = replace(merged.tree, version=self.tree.version)
@@ -305,28 +316,6 @@ class Federation:
             self._again.cancel()
         self._again = asyncio.get_running_loop().call_later(in_s, self._dirty.set) if in_s is not None else None
 
-    async def _remember(self, new_ids: Sequence[GivenId]) -> None:
-        """Commit before anything is served under them; a state that cannot be written must not stop the gateway."""
-        if not new_ids:
-            return
-        evicted: Sequence[tuple[str, str, str]] = ()
-        try:
-            if len(self._given) + len(new_ids) > MAX_GIVEN:
-                # What was seen longest ago leaves: what is there now must count as seen.
-                await anyio.to_thread.run_sync(self._state.touch, self.tree.owners(), time.time())
-            evicted = await anyio.to_thread.run_sync(self._state.remember, list(new_ids), time.time())
-            self._not_persistent = ""
-        except Exception as error:
-            text = f"New ids could not be kept ({error}): after a restart entities may have other ids."
-            if not self._not_persistent:
-                _log.error("%s", text)
-            self._not_persistent = text
-        self._given.add(new_ids)
-        if evicted:
-            # Ids in use stay in memory also beyond the bound: they must not change while they are served.
-            kept = {*self.tree.owners(), *(one.owner for one in new_ids)}
-            self._given.discard([owner for owner in evicted if owner not in kept])
-
     async def forget(self, name: str) -> int:
         """Forget a peer: the ids of all that was reached over it alone (AGGREGATION.md §4); how many there were.
 
@@ -339,7 +328,7 @@ class Federation:
             origins = self._memory.forget_peer(name, present)
             forgotten = 0
             for origin in origins:
-                owners = await anyio.to_thread.run_sync(self._state.forget_origin, origin)
+                owners = await self._origins.forget(origin)
                 owners = owners or [one.owner for one in self._given if one.origin == origin]
                 self._given.discard(owners)
                 forgotten += len(owners)
@@ -376,9 +365,12 @@ class Federation:
                 self._state.forget_older_than, now, self.config.aggregation.forget_after_s
             )
             self._given.discard(forgotten or ())
-            remembered = {one.origin for one in self._given} | {section.id for section in self.tree.sections}
-            self._memory.forget({owner[0] for owner in forgotten or ()} - remembered)
-            if forgotten:
+            present = {section.id for section in self.tree.sections}
+            await self._origins.touch(present)
+            unseen = set(await self._origins.forget_older_than(self.config.aggregation.forget_after_s))
+            gone = ({owner[0] for owner in forgotten or ()} | unseen) - present - {one.origin for one in self._given}
+            self._memory.forget(gone)
+            if forgotten or gone:
                 self._dirty.set()
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
 from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Part, Parts, Past, PeerView
 from .names import choose_app_id, peer_name_from, prefixed
+from .retained import declared
 from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
 from .shares import route, route_components, shares_of, unite
@@ -23,8 +24,6 @@ from .ways import away, choose_sections
 __all__ = ["LOCAL", "MergeOptions", "Merged", "Parts", "Past", "PeerView", "merge"]
 
 _MERGED_KINDS = (Kind.AREA, Kind.COMPONENT, Kind.FUNCTION)
-# Only these are kept of a gateway that is away: what its manifest and inventory promise (AGGREGATION.md §6).
-_DECLARED = frozenset({"manifest", "inventory"})
 _NO_PAST = Past()
 _NO_PARTS = Parts()
 
@@ -58,7 +57,7 @@ def merge(
     state = MergeState(own, choose_sections(own.id, views, options.max_hops), given, options)
     down = away(state, views, past)
     state.retained = [
-        Chosen(one.peer, replace(one.section, tree=_declared(one.section.tree)))
+        Chosen(one.peer, replace(one.section, tree=declared(one.section.tree)))
         for origin, one in past.retained.items()
         if origin in state.away
     ]
@@ -100,14 +99,6 @@ def merge(
     )
     kept = Parts(state.parts, given, given.forgotten)
     return Merged(tree, tuple(state.new.values()), tuple(state.chosen), kept)
-
-
-def _declared(tree: EntityTree) -> EntityTree:
-    kept = {
-        kind.value: {entity_id: entity for entity_id, entity in tree.of(kind).items() if entity.source in _DECLARED}
-        for kind in Kind
-    }
-    return EntityTree(**cast("dict[str, Any]", kept))
 
 
 def _merge_apps(state: MergeState, parts: Parts) -> None:

@@ -2,13 +2,12 @@
 
 The merge has no memory; this is it: the newest state seen of each origin (entities never go back in time), the peer
 that an origin was first heard from directly (nobody else may pose as it), the last way to it (who is missing), what
-`unreachable: retain` keeps, and nodes of a shared ROS graph that our own scan has yet to see. No I/O; time is passed
-in.
+`unreachable: retain` keeps. `origin_keeper.py` keeps it over restarts. No I/O; time is passed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,18 +15,13 @@ from ..entities.ids import GivenId
 from ..entities.tree import EntityTree
 from .merge_state import Chosen, Past, PeerView, Way
 from .routing import Warn
-from .sections import OriginSection
+from .unscanned import Unscanned
 
 # An origin that is only heard in an older state than the one we know was set back (its state directory is gone, and its
 # clock); what still circulates from before would be withdrawn long before this, also by a gateway that was frozen.
 SET_BACK_S = 30.0
 # Two claims about one origin differ for the moment it takes news to go round; longer than this they contradict.
 CONTRADICTION_S = 10.0
-# A scan of the ROS graph is at most its debounce (0.25 s), half a second of a storm and itself late; what is heard over
-# several hops may be as much older for each.
-SCAN_S = 3.0
-# The first scan waits for discovery to settle, and for the nodes that were known before a restart (9.5 s at most).
-FIRST_SCAN_S = 10.0
 # Far more gateways than any fleet has; the ones heard longest ago leave first.
 MAX_REMEMBERED = 10_000
 
@@ -39,6 +33,28 @@ class Admitted:
     views: tuple[PeerView, ...] = ()
     warnings: tuple[Warn, ...] = ()
     again_in: float | None = None
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Who alone may speak as an origin: the configured peer that it was first heard from directly."""
+
+    peer: str
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is known of one origin and outlives this process; `age` and `way` None where not known."""
+
+    origin: str
+    age: tuple[str, int] | None = None
+    pin: Pin | None = None
+    way: Way | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is known."""
+        return self.age is None and self.pin is None and self.way is None
 
 
 @dataclass
@@ -56,21 +72,34 @@ class _Looking:
 
 
 class OriginMemory:
-    """The memory of one gateway. `given` are ids from earlier runs: they know over which peer an origin was heard."""
+    """The memory of one gateway.
 
-    def __init__(self, given: Iterable[GivenId] = (), *, retain: bool = False, now: float = 0.0) -> None:
+    From earlier runs: `given` ids, which know over which peer an origin was heard; what was `remembered`, the oldest
+    first; what was `retained`.
+    """
+
+    def __init__(
+        self,
+        given: Iterable[GivenId] = (),
+        remembered: Iterable[Remembered] = (),
+        retained: Mapping[str, Chosen] | None = None,
+        *,
+        retain: bool = False,
+        now: float = 0.0,
+    ) -> None:
         self._retain = retain
-        self._started = now
         self._ages: dict[str, tuple[str, int]] = {}
         self._set_back_since: dict[str, float] = {}
-        self._pins: dict[str, str] = {}
+        self._pins: dict[str, Pin] = {}
         self._contradicted_since: dict[tuple[str, str], float] = {}
         self._doubled_since: dict[tuple[str, str], float] = {}
         self._ways: dict[str, Way] = {one.origin: Way(one.via, one.peer_label) for one in given if one.via}
         self._direct: dict[str, str] = {one.via: one.origin for one in given if one.via and not one.origin_name}
-        self._retained: dict[str, Chosen] = {}
-        self._unscanned: dict[str, float] = {}
-        self._keys: frozenset[str] = frozenset()
+        self._retained: dict[str, Chosen] = dict(retained or {}) if retain else {}
+        self._unscanned = Unscanned(now)
+        self._changed: set[str] = set()
+        for one in remembered:
+            self._recall(one)
 
     @property
     def past(self) -> Past:
@@ -80,6 +109,33 @@ class OriginMemory:
     def way(self, origin: str) -> Way | None:
         """How an origin was reached last."""
         return self._ways.get(origin)
+
+    def remembered(self, origin: str) -> Remembered:
+        """What is known of an origin now."""
+        return Remembered(origin, self._ages.get(origin), self._pins.get(origin), self._ways.get(origin))
+
+    def retained(self, origin: str) -> Chosen | None:
+        """What `unreachable: retain` keeps of it."""
+        return self._retained.get(origin)
+
+    def known(self) -> tuple[str, ...]:
+        """All origins of which something is known, those of which it became known longest ago first."""
+        return tuple(dict.fromkeys((*self._ways, *self._ages, *self._pins)))
+
+    def take_changed(self) -> set[str]:
+        """The origins of which something else is known since this was asked last; of some of them perhaps nothing."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _recall(self, one: Remembered) -> None:
+        if one.age is not None:
+            self._ages[one.origin] = one.age
+        if one.pin is not None:
+            self._pins[one.origin] = one.pin
+        if one.way is not None:
+            self._ways[one.origin] = one.way
+            if one.way.label == one.way.peer:
+                self._direct[one.way.peer] = one.origin
 
     def admit(
         self,
@@ -110,7 +166,8 @@ class OriginMemory:
         self._contradicted_since = {key: at for key, at in self._contradicted_since.items() if key in look.refused}
         heard = {(one.peer, origin) for origin, claims in look.claims.items() for one in claims}
         self._doubled_since = {key: at for key, at in self._doubled_since.items() if key in heard}
-        admitted = self._hold_unscanned(kept, local, look)
+        admitted, again = self._unscanned.hold(kept, local, now)
+        look.again += again
         warnings = [_conflict(origin, peers) for origin, peers in sorted(look.conflicts.items())]
         warnings += [_double(origin, peers) for origin, peers in sorted(look.doubles.items())]
         return Admitted(admitted, tuple(warnings), max(0.05, min(look.again) - now) if look.again else None)
@@ -124,6 +181,7 @@ class OriginMemory:
             if known is None or known.peer != one.peer or known.section != plate:
                 self._ways.pop(section.id, None)
                 self._ways[section.id] = Way(one.peer, one.label, plate)
+                self._changed.add(section.id)
             if self._retain:
                 self._retained[section.id] = one
         for memory in (self._ways, self._ages, self._pins, self._direct, self._retained):
@@ -133,7 +191,7 @@ class OriginMemory:
         """Forget the origins that were reached over this peer, but for those that are `present`; they are returned."""
         gone = tuple(origin for origin, way in self._ways.items() if way.peer == peer and origin not in present)
         self.forget(gone)
-        self._pins = {origin: name for origin, name in self._pins.items() if name != peer}
+        self._unpin({origin for origin, pin in self._pins.items() if pin.peer == peer})
         self._direct.pop(peer, None)
         return gone
 
@@ -145,22 +203,35 @@ class OriginMemory:
             self._retained.pop(origin, None)
             self._set_back_since.pop(origin, None)
             self._pins.pop(origin, None)
+            self._changed.add(origin)
+
+    def _unpin(self, origins: Iterable[str]) -> None:
+        for origin in origins:
+            del self._pins[origin]
+            self._changed.add(origin)
+
+    def _note_age(self, origin: str, age: tuple[str, int]) -> None:
+        if self._ages.pop(origin, None) != age:
+            self._changed.add(origin)
+        self._ages[origin] = age
 
     def _meet(self, look: _Looking) -> None:
         """Note who each peer is; one that has become another gateway no longer vouches for the one it was."""
         direct = {
             one.peer: origin for origin, claims in look.claims.items() for one in claims if len(one.section.path) == 1
         }
-        self._pins = {origin: peer for origin, peer in self._pins.items() if direct.get(peer, origin) == origin}
+        self._unpin([origin for origin, pin in self._pins.items() if direct.get(pin.peer, origin) != origin])
         self._direct.update(direct)
 
     def _judge(self, look: _Looking, origin: str, claims: list[Chosen]) -> None:
-        pin = self._pins.get(origin)
+        pinned = self._pins.get(origin)
+        # A peer that is configured no more vouches for nobody.
+        pin = pinned.peer if pinned is not None and pinned.peer in look.static else None
         own_word = next((one for one in claims if one.peer == pin and len(one.section.path) == 1), None)
         if own_word is not None:
             # What a gateway says of itself, to us, is never older than what others say of it.
             self._judge_others(look, origin, own_word, [one for one in claims if one is not own_word])
-            self._ages[origin] = own_word.section.age
+            self._note_age(origin, own_word.section.age)
             self._set_back_since.pop(origin, None)
             return
         if pin is not None:
@@ -176,12 +247,13 @@ class OriginMemory:
                 look.again.append(since + SET_BACK_S)
                 return
         self._set_back_since.pop(origin, None)
-        self._ages.pop(origin, None)
-        self._ages[origin] = newest
+        self._note_age(origin, newest)
         self._judge_boots(look, origin, claims, newest[0])
         for one in claims:
-            if len(one.section.path) == 1 and one.peer in look.static and origin not in self._pins:
-                self._pins[origin] = one.peer
+            if pin is None and len(one.section.path) == 1 and one.peer in look.static:
+                pin = one.peer
+                self._pins[origin] = Pin(pin)
+                self._changed.add(origin)
 
     def _judge_boots(self, look: _Looking, origin: str, claims: list[Chosen], boot: str) -> None:
         """Two boots of one gateway that stay are two gateways of one disk image, behind peers of ours (§2)."""
@@ -218,57 +290,6 @@ class OriginMemory:
         look.refused.add((one.peer, origin))
         look.conflicts.setdefault(origin, set()).add(one.peer)
         return True
-
-    def _hold_unscanned(
-        self, views: Sequence[PeerView], local: EntityTree | None, look: _Looking
-    ) -> tuple[PeerView, ...]:
-        """Leave out nodes of a graph that we see ourselves, until our own scan had its time to find them.
-
-        Otherwise a node that a peer's scan saw first would get an id as a peer's, and another one as ours. The same
-        when it ends: for a moment it would be listed as the peer's.
-        """
-        keys = frozenset(app.graph_key for app in local.apps.values() if app.graph_key) if local else frozenset()
-        unscanned: dict[str, float] = {}
-        found: list[PeerView] = []
-        for view in views:
-            sections = []
-            for section in view.sections:
-                held = self._held(section, keys, local is None, unscanned, look)
-                sections.append(_without(section, held) if held else section)
-            found.append(PeerView(view.name, tuple(sections)))
-        self._unscanned, self._keys = unscanned, keys
-        return tuple(found)
-
-    def _held(
-        self, section: OriginSection, keys: frozenset[str], is_first: bool, unscanned: dict[str, float], look: _Looking
-    ) -> set[str]:
-        theirs = section.graph_keys
-        if not theirs:
-            return set()
-        if is_first:
-            until = self._started + FIRST_SCAN_S
-            if look.now >= until:
-                return set()
-            look.again.append(until)
-            return set(theirs.values())
-        here = theirs.keys()
-        if here.isdisjoint(keys) and here.isdisjoint(self._keys) and here.isdisjoint(self._unscanned.keys()):
-            return set()
-        allowed_s = SCAN_S * len(section.path)
-        held: set[str] = set()
-        for key, app_id in theirs.items():
-            if key in keys:
-                continue
-            since = unscanned[key] = self._unscanned.get(key, look.now)
-            if look.now - since < allowed_s:
-                held.add(app_id)
-                look.again.append(since + allowed_s)
-        return held
-
-
-def _without(section: OriginSection, app_ids: set[str]) -> OriginSection:
-    apps = {app_id: app for app_id, app in section.tree.apps.items() if app_id not in app_ids}
-    return replace(section, tree=replace(section.tree, apps=apps))
 
 
 def _trim(memory: dict[str, Any]) -> None:

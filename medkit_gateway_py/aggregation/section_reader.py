@@ -122,6 +122,15 @@ def tree_from_wire(document: Any, max_entities: int) -> TreeDocument:
     return TreeDocument(gateway, seq, sections, tuple(reader.dropped), reader.dropped_count, reader.wires)
 
 
+def section_from_wire(wire: Any, max_entities: int) -> OriginSection:
+    """One section by itself, as `section_to_wire` wrote it. Raises ValueError for anything that is wrong with it."""
+    reader = _Reader(max_entities)
+    section = reader.section(wire, "section")
+    if reader.dropped:
+        raise ValueError(f"{reader.dropped[0].where}: {reader.dropped[0].reason}")
+    return section
+
+
 def apply_delta(document: TreeDocument, delta: Any, max_entities: int) -> TreeDocument | None:
     """The document after a delta; None when the whole must be fetched: the delta does not follow, or cannot be read.
 

@@ -10,6 +10,7 @@ import pytest
 
 from medkit_gateway_py import state as state_module
 from medkit_gateway_py.aggregation import federation as federation_module
+from medkit_gateway_py.aggregation import id_keeper
 from medkit_gateway_py.aggregation.peer_discovery import REMOVED, PeerEvent
 from medkit_gateway_py.aggregation.routing import Away, Remote
 from medkit_gateway_py.entities.ids import GivenId
@@ -88,7 +89,7 @@ async def test_ids_of_a_peer_that_is_away_stay_until_it_is_forgotten() -> None:
 
 
 async def test_beyond_the_bound_those_that_vanished_leave_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (state_module, federation_module):
+    for module in (state_module, id_keeper):
         monkeypatch.setattr(module, "MAX_GIVEN", 6)
     a = TestGateway("a", {})
     async with running(a):
@@ -102,7 +103,7 @@ async def test_beyond_the_bound_those_that_vanished_leave_first(monkeypatch: pyt
 async def test_ids_in_use_do_not_change_even_when_there_are_more_than_can_be_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (state_module, federation_module):
+    for module in (state_module, id_keeper):
         monkeypatch.setattr(module, "MAX_GIVEN", 6)
     b = TestGateway("b", {})
     async with running(b):

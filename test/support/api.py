@@ -42,6 +42,7 @@ from medkit_gateway_py.resources.logs import LogStore
 from medkit_gateway_py.resources.operations import OperationService
 from medkit_gateway_py.resources.status import StatusService
 from medkit_gateway_py.ros.parameter_values import Parameter, UnknownParameter, Value
+from medkit_gateway_py.state import OriginRecord
 
 OWN = GatewayIdentity("instance-a", "00000001-aaaa", "gateway_a", "0.1.0")
 NUMBER = "std_msgs/msg/Float32"
@@ -55,6 +56,9 @@ class _NoState:
 
     def given(self) -> GivenIds:
         return GivenIds()
+
+    def origins(self) -> list[OriginRecord]:
+        return []
 
 
 class Federation(RealFederation):

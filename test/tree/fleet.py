@@ -60,9 +60,12 @@ class Gateway:
         return GatewayIdentity(f"id-{self.name}{number}", f"{self.boot:08x}-0", self.own_name or self.name, "0")
 
     def begin_anew(self, now: float = 0.0) -> None:
-        """What a process loses when it ends; ids given are on disk."""
+        """What a process loses when it ends; ids given, and what is known of origins, are on disk."""
         self.boot += 1
-        self.memory = OriginMemory(self.given, retain=self.retain, now=now)
+        before = self.memory
+        kept = [before.remembered(origin) for origin in before.known()]
+        retained = {one.origin: found for one in kept if (found := before.retained(one.origin)) is not None}
+        self.memory = OriginMemory(self.given, kept, retained, retain=self.retain, now=now)
         self._parts = Parts()
         self.local = EntityTree()
         self.tree, self.exported, self.seq, self._built, self._seen = FederatedTree(), (), 0, None, None
@@ -70,7 +73,7 @@ class Gateway:
     def be_replaced(self, now: float = 0.0) -> None:
         """Another robot at the same address: nothing of the old one is left."""
         self.robot += 1
-        self.given = GivenIds()
+        self.given, self.memory = GivenIds(), OriginMemory(retain=self.retain)
         self.begin_anew(now)
 
     def scan(self) -> None:

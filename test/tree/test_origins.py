@@ -7,9 +7,10 @@ import pytest
 from medkit_gateway_py.aggregation import origins
 from medkit_gateway_py.aggregation.merge import PeerView
 from medkit_gateway_py.aggregation.merge_state import Chosen
-from medkit_gateway_py.aggregation.origins import CONTRADICTION_S, SCAN_S, SET_BACK_S, OriginMemory
+from medkit_gateway_py.aggregation.origins import CONTRADICTION_S, SET_BACK_S, OriginMemory
 from medkit_gateway_py.aggregation.routing import Away, Shared
 from medkit_gateway_py.aggregation.sections import OriginSection
+from medkit_gateway_py.aggregation.unscanned import SCAN_S
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.model import App, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
@@ -35,6 +36,10 @@ class Listener:
         self.static, self.local = static, local
         self.warnings: list[tuple[str, tuple[str, ...]]] = []
         self.again: float | None = None
+
+    def restarts(self) -> None:
+        """The process ends and begins anew; what is known was written."""
+        self.memory = OriginMemory((), [self.memory.remembered(origin) for origin in self.memory.known()])
 
     def hears(self, now: float, **views: OriginSection) -> list[tuple[str, str, int]]:
         admitted = self.memory.admit(
@@ -120,6 +125,51 @@ def test_a_discovered_peer_cannot_pose_as_a_configured_one_that_is_away() -> Non
     # And a configured second address may have been restarted.
     one.static = ("d_peer", "second")
     assert one.hears(3, second=claim("d", 2)) == [("second", "d", 2)]
+
+
+def test_after_our_restart_a_discovered_peer_cannot_pose_as_a_configured_one_either() -> None:
+    one = Listener("d_peer")
+    one.hears(0, d_peer=claim("d", 1))
+    one.restarts()
+    assert one.hears(1, rogue=claim("d", 2)) == []
+    assert one.warnings == [("origin_conflict", ("rogue",))]
+    assert one.hears(2, d_peer=claim("d", 3), rogue=claim("d", 2)) == [("d_peer", "d", 3)]
+
+
+def test_after_our_restart_an_older_state_of_an_origin_is_not_believed_either() -> None:
+    one = Listener()
+    one.hears(0, m=claim("m-d", 2, 7))
+    one.restarts()
+    assert one.hears(1, n=claim("n-d", 2, 6)) == []
+    assert one.hears(2, n=claim("n-d", 1, 9)) == []
+    assert one.hears(3, n=claim("n-d", 2, 7)) == [("n", "d", 2)]
+
+
+def test_a_peer_that_is_configured_no_more_vouches_for_nobody() -> None:
+    one = Listener("d_peer")
+    one.hears(0, d_peer=claim("d", 1))
+    # The addresses were taken out of the configuration, and the robots find each other now.
+    one.restarts()
+    one.static = ()
+    assert one.hears(1, found=claim("d", 2)) == [("found", "d", 2)]
+    # The peer is configured under another name.
+    one.static = ("arm",)
+    assert one.hears(2, arm=claim("d", 3)) == [("arm", "d", 3)]
+    assert one.hears(3, found=claim("d", 4)) == []
+
+
+def test_what_changed_is_told_once() -> None:
+    one = Listener("d_peer")
+    one.hears(0, d_peer=claim("d", 1))
+    assert one.memory.take_changed() == {"d"}
+    one.hears(1, d_peer=claim("d", 1))
+    assert one.memory.take_changed() == set()
+    one.hears(2, d_peer=claim("d", 1, 2))
+    assert one.memory.take_changed() == {"d"}
+    assert one.memory.remembered("d").age == ("00000001-0", 2)
+    one.memory.forget(["d"])
+    assert one.memory.take_changed() == {"d"}
+    assert one.memory.remembered("d").is_nothing
 
 
 def test_a_configured_peer_that_became_another_gateway_vouches_for_that_one_only() -> None:
@@ -327,6 +377,22 @@ def test_retain_keeps_what_a_manifest_declares_as_not_available() -> None:
     fleet.gateways["b"].up = True
     fleet.round()
     assert {kind: set(fleet["a"].of(kind)) for kind in Kind} == before
+    assert fleet["a"].apps["driver"].available
+
+
+def test_what_is_retained_outlives_our_own_restart() -> None:
+    fleet = retaining()
+    fleet.gateways["b"].up = False
+    fleet.round()
+    before = fleet["a"]
+    fleet.gateways["a"].begin_anew(fleet.now)
+    fleet.round()
+    tree = fleet["a"]
+    assert (set(tree.apps), set(tree.components)) == ({"driver"}, {"ecu", "arm", "plc"})
+    assert tree.apps["driver"] == before.apps["driver"]
+    assert tree.resolve(Kind.APP, "driver") == Away("b", is_retained=True)
+    fleet.gateways["b"].up = True
+    fleet.settle(2)
     assert fleet["a"].apps["driver"].available
 
 
