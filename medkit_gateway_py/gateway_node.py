@@ -71,7 +71,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description="Serves the ROS graph as a SOVD-style REST API; aggregates other gateways.",
         epilog="Parameters come after --ros-args: -p name:=value, --params-file FILE, -r __node:=NAME, -r __ns:=/NS.",
     )
-    parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters and the manifest")
+    parser.add_argument("--check", action="store_true", help="say what is wrong with the parameters and their files")
     parser.add_argument("--print-config", action="store_true", help="print the parameters that would be used")
     parser.add_argument("--issue-token", metavar="CLIENT", help="print an access token of a client of auth.clients")
     parser.add_argument("--days", type=int, default=30, help="how long it is good: 1 to 3650 (30)")
@@ -158,6 +158,7 @@ def _wait(stop: threading.Event, http: HttpThread) -> None:
 
 def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     """`--check` and `--print-config`: what ROS would give to the node, judged without starting it."""
+    from .aggregation.peers_read import peers_findings
     from .discovery.manifest_files import manifest_findings
     from .parameters import check
     from .parameters.files import ParameterFileError, node_fqn, read_overrides
@@ -174,7 +175,7 @@ def _report(own: argparse.Namespace, ros_arguments: Sequence[str]) -> int:
     plugins = load_plugins(checked.config.plugins, checked.config.plugin_parameters)
     findings = (*checked.findings, *prepare(checked.config)[1], *plugins.findings)
     if own.check:
-        findings = (*findings, *manifest_findings(checked.config))
+        findings = (*findings, *manifest_findings(checked.config), *peers_findings(checked.config))
     text, exit_code = check_report(findings)
     if own.check:
         print("\n".join([*given.notes, text]))

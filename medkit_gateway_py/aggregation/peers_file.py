@@ -36,11 +36,12 @@ _FILES = ("ca_file", "client_cert", "client_key")
 
 
 class PeersFileError(ValueError):
-    """The file cannot be used; `findings` say why, each with file, line and path."""
+    """The file cannot be used; `findings` say why, each with file, line and path; `files` are those that it names."""
 
-    def __init__(self, findings: list[str]) -> None:
+    def __init__(self, findings: list[str], files: tuple[str, ...] = ()) -> None:
         super().__init__("; ".join(findings))
         self.findings = findings
+        self.files = files
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def parse_peers_file(
     reader = _Reader(where, aggregation, read, resolve)
     found = reader.read(root)
     if reader.findings:
-        raise PeersFileError(reader.findings[:MAX_FINDINGS])
+        raise PeersFileError(reader.findings[:MAX_FINDINGS], reader.files)
     return found
 
 
@@ -120,6 +121,11 @@ class _Reader:
         self._read = read
         self._resolve = resolve
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that were named so far."""
+        return tuple(dict.fromkeys(self._files))
+
     def read(self, root: yaml.Node | None) -> PeersFile:
         if root is None:
             return PeersFile()
@@ -137,7 +143,7 @@ class _Reader:
             elif spec is not None:
                 peers[spec.name] = spec
         allow = self._allow_discovered(top["allow_discovered"]) if "allow_discovered" in top else None
-        return PeersFile(tuple(peers.values()), allow, tuple(self._warnings), tuple(dict.fromkeys(self._files)))
+        return PeersFile(tuple(peers.values()), allow, tuple(self._warnings), self.files)
 
     def _peer(self, node: yaml.Node, path: str) -> PeerSpec | None:
         found = self._mapping(node, path, _PEER_KEYS)

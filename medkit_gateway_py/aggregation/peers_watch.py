@@ -1,37 +1,32 @@
 """Keeps the peers of `aggregation.peers_file` as the file says, also after it changed (AGGREGATION.md §9).
 
 Looks at the file and at those that it names once a second, in a thread. A file with an error changes nothing and says
-why. What the file means is `peers_file.py`.
+why. What the file means is `peers_file.py`, how it is read `peers_read.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import anyio
 
 from ..parameters.aggregation import Aggregation
 from .access import Access, access_of
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, UPDATED, PeerEvent, PeerSpec
-from .peers_file import MAX_BYTES, PeersFile, PeersFileError, parse_peers_file
+from .peers_file import MAX_FINDINGS, PeersFile, PeersFileError
+from .peers_read import Marks, marks_of, path_of, read_peers_file, refused, tls_problems
 from .routing import Warn
 
 LOOK_S = 1.0
 # A file is read when it did not change for so long; one that changes all the time is read after so many looks.
 SETTLE_S = 0.1
 SETTLE_LOOKS = 20
-# A token is a line; a certificate chain some kilobytes.
-MAX_TOKEN_FILE = 16 * 1024
+# Four files of each peer, and those of the file before it.
+MAX_WATCHED = 10_000
 # What discovery found is kept, allowed or not, so that a new file can be applied to it; discovery has a bound, too.
 MAX_FOUND = 2000
-
-Marks = tuple[tuple[int, int, int] | None, ...]
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +36,10 @@ class PeersWatch:
 
     def __init__(self, aggregation: Aggregation, change: Callable[[PeerEvent], None]) -> None:
         self._aggregation = aggregation
-        self._path = Path(aggregation.peers_file).expanduser() if aggregation.peers_file else None
+        self._path = path_of(aggregation)
         self._change = change
         self._file = PeersFile()
+        self._is_applied = False
         self._problem = ""
         self._watched: tuple[str, ...] = ()
         self._marks: Marks = ()
@@ -99,59 +95,57 @@ class PeersWatch:
                 _log.exception("Looking at the peers file failed; the peers stay as they are")
 
     async def _look(self) -> None:
-        marks = await anyio.to_thread.run_sync(_marks, self._watched)
+        marks = await anyio.to_thread.run_sync(marks_of, self._watched)
         if marks == self._marks:
             return
         if self._marks:
             # Whoever writes it may not be done: half of a file is another file.
             marks = await self._settled(marks)
+        # From before it was read: what changes from now on is seen. Names that are new to us make the next look differ.
         self._marks = marks
         try:
             file = await anyio.to_thread.run_sync(self._read)
         except (PeersFileError, OSError, UnicodeDecodeError) as error:
             self._refuse(error)
+            # What is wrong may be put right in a file that it names.
+            named = error.files if isinstance(error, PeersFileError) else ()
+            self._watched = tuple(dict.fromkeys((*self._watched, *named)))[:MAX_WATCHED]
             return
         if self._problem:
             _log.info("The peers file %s is good again", self._path)
+        self._is_applied = False
         self._problem = ""
         self._watched = (str(self._path), *file.files)
-        self._marks = await anyio.to_thread.run_sync(_marks, self._watched)
         self._apply(file)
 
     async def _settled(self, marks: Marks) -> Marks:
         for _ in range(SETTLE_LOOKS):
             await asyncio.sleep(SETTLE_S)
-            before, marks = marks, await anyio.to_thread.run_sync(_marks, self._watched)
+            before, marks = marks, await anyio.to_thread.run_sync(marks_of, self._watched)
             if marks == before:
                 break
         return marks
 
     def _refuse(self, error: Exception) -> None:
-        reason = str(error) if isinstance(error, PeersFileError) else getattr(error, "strerror", None) or "no UTF-8"
-        text = f"aggregation.peers_file {self._path} is not used, the peers stay as they were: {reason}"
+        assert self._path is not None
+        text = refused(self._path, error)
         if text != self._problem:
             _log.error("%s", text)
         self._problem = text
 
     def _read(self) -> PeersFile:
         assert self._path is not None
-        folder = self._path.parent
-        with self._path.open("rb") as opened:
-            text = opened.read(MAX_BYTES + 1).decode()
-        found = parse_peers_file(text, self._path.name, self._aggregation, _token_text, lambda name: str(folder / name))
-        peers = []
-        for peer in found.peers:
-            access = peer.access
-            assert access is not None
-            named = tuple(name for name in (access.ca_file, access.client_cert, access.client_key) if name)
-            peers.append(replace(peer, access=replace(access, stamp=repr(_marks(named)) if named else "")))
-        holds_tokens = any(peer.access and peer.access.token for peer in peers)
-        warnings = [*found.warnings, *_readable_by_all(self._path, *map(Path, found.files))] if holds_tokens else []
-        return replace(found, peers=tuple(peers), warnings=tuple(warnings or found.warnings))
+        file = read_peers_file(self._path, self._aggregation)
+        # At start, the others must not go without because of one; later there is something to keep.
+        own = [peer for peer in file.peers if peer.access and (peer.access.ca_file or peer.access.client_cert)]
+        if self._is_applied and (problems := tls_problems(own, self._aggregation)):
+            raise PeersFileError(problems[:MAX_FINDINGS], file.files)
+        return file
 
     def _apply(self, file: PeersFile) -> None:
         """Tell the differences. Settings of a peer that only the parameters name go back to theirs."""
         before, self._file = self._file, file
+        self._is_applied = True
         for text in file.warnings:
             if text not in before.warnings:
                 _log.warning("%s", text)
@@ -172,37 +166,3 @@ class PeersWatch:
 def _admitted(file: PeersFile, spec: PeerSpec) -> PeerSpec | str:
     """A discovered peer as this file lets it be added, or why it does not."""
     return spec if file.allow_discovered is None else file.allow_discovered.admit(spec)
-
-
-def _marks(files: tuple[str, ...]) -> Marks:
-    """What tells that a file was written, put in the place of another, or removed."""
-    return tuple(_mark(file) for file in files)
-
-
-def _mark(file: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _token_text(file: str) -> str:
-    with open(file, "rb") as opened:
-        return opened.read(MAX_TOKEN_FILE).decode("ascii")
-
-
-def _readable_by_all(*files: Path) -> list[str]:
-    """A warning for each file with a secret that everybody on this machine may read."""
-    return [
-        f"{file} may be read by everybody on this machine (chmod 600 {file.name})"
-        for file in files
-        if file.suffix not in (".pem", ".crt", ".cer") and _mode(file) & stat.S_IROTH
-    ]
-
-
-def _mode(file: Path) -> int:
-    try:
-        return file.stat().st_mode
-    except OSError:
-        return 0

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medkit_gateway_py.aggregation.access import Access
+from medkit_gateway_py.aggregation.client import PeerClient
 from medkit_gateway_py.aggregation.peer_discovery import ADDED, REMOVED, PeerEvent, PeerSpec
 from medkit_gateway_py.aggregation.peers_file import PeersFile, PeersFileError, parse_peers_file
-from medkit_gateway_py.parameters.aggregation import Aggregation
+from medkit_gateway_py.aggregation.peers_read import peers_findings
+from medkit_gateway_py.aggregation.sections import GatewayIdentity
+from medkit_gateway_py.parameters import GatewayConfig
+from medkit_gateway_py.parameters.aggregation import Aggregation, PeerTls
+from support.certificates import Authority
 from support.fake_peer import TestGateway, running, tree_of
 from support.waiting import async_eventually
 
 PIN = "ab" * 32
+NO_FILE = "No such file or directory"
+OWN = GatewayIdentity("me", "1", "me", "1.0.0")
 
 
 def parse(text: str, **aggregation: object) -> PeersFile:
@@ -169,6 +177,41 @@ def test_an_empty_allow_list_admits_nobody_and_pins_bind_the_connection() -> Non
     assert "http://" in str(pinned.admit(PeerSpec("a", "http://h", "mdns")))
 
 
+# Before the start
+
+
+def findings(**aggregation: object) -> list[str]:
+    """What `gateway_node --check` says of the peers."""
+    config = replace(GatewayConfig(), aggregation=Aggregation(**{"enabled": True, **aggregation}))
+    return [f"{one.level} {one.message}" for one in peers_findings(config)]
+
+
+def test_a_check_says_what_the_start_would_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "peers.yaml"
+    assert findings() == []
+    (missing,) = findings(peers_file=str(file))
+    assert missing == f"ERROR aggregation.peers_file {file} is not used, the peers stay as they were: {NO_FILE}"
+    write(file, "peers: [{name: b, url: 'https://b', token_file: b.token}]")
+    (unreadable,) = findings(peers_file=str(file))
+    assert unreadable.endswith(f"peers.yaml:1: peers[0].token_file: {tmp_path}/b.token cannot be read: {NO_FILE}")
+    write(tmp_path / "b.token", "geheim")
+    os.chmod(tmp_path / "b.token", 0o644)
+    os.chmod(file, 0o600)
+    (readable,) = findings(peers_file=str(file))
+    assert readable == f"WARN {tmp_path}/b.token may be read by everybody on this machine (chmod 600 b.token)"
+    assert findings(peers_file=str(file), enabled=False) == []
+    write(file, "peers: [{name: b, url: 'https://b', ca_file: ca.pem}, {name: c, url: 'https://c'}]")
+    (no_ca,) = findings(peers_file=str(file))
+    said = f"ca_file {tmp_path}/ca.pem cannot be used: {NO_FILE.lower()}"
+    assert no_ca == f"ERROR Peer 'b' is not asked: its TLS settings cannot be used: {said}"
+    PeerClient("b", "https://b", OWN, 1.0, access=Access(ca_file=str(tmp_path / "ca.pem")))
+    assert f"ERROR {caplog.records[-1].getMessage()}" == no_ca
+    # What the parameters say holds for all that have nothing of their own.
+    write(tmp_path / "ca.pem", "no certificate")
+    for_all = findings(peer_names=("d",), peer_urls=("https://d",), tls=PeerTls(ca_file=str(tmp_path / "ca.pem")))
+    assert len(for_all) == 1 and "Peer 'd' is not asked" in for_all[0]
+
+
 # Reloading
 
 
@@ -235,6 +278,43 @@ async def test_a_new_token_in_its_file_is_used_and_a_lost_one_keeps_the_old(tmp_
         os.remove(secret)
         await async_eventually(lambda: gateway.federation.warnings(), within=5)
         assert gateway.federation.peer_names() == ("b",)
+
+
+@pytest.mark.anyio
+async def test_a_fault_may_be_put_right_in_a_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "peers.yaml"
+    async with watched(file) as (gateway, peer):
+        await async_eventually(lambda: "nav" in gateway.federation.tree.apps)
+        write(file, f"peers: [{{name: b, url: '{peer.url}', token_file: b.token}}]")
+        await async_eventually(lambda: gateway.federation.warnings(), within=5)
+        write(tmp_path / "b.token", "second\n")
+        await async_eventually(lambda: "Bearer second" in tokens(peer), within=5)
+        assert gateway.federation.warnings() == ()
+
+
+@pytest.mark.anyio
+async def test_an_authority_that_cannot_be_used_is_an_error_of_the_file_once_there_is_a_better_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, ca = tmp_path / "peers.yaml", tmp_path / "ca.pem"
+    async with watched(file) as (gateway, peer):
+        await async_eventually(lambda: "nav" in gateway.federation.tree.apps)
+        secure = "{name: s, url: 'https://127.0.0.1:1', ca_file: ca.pem}"
+        write(file, f"peers: [{{name: b, url: '{peer.url}', token: second}}, {secure}]")
+        await async_eventually(lambda: gateway.federation.warnings(), within=5)
+        assert "Peer 's' is not asked: its TLS settings cannot be used" in gateway.federation.warnings()[0].message
+        assert gateway.federation.peer_names() == ("b",)
+        assert tokens(peer) == {"Bearer first"}
+        ca.write_bytes(Authority(tmp_path, "new").ca.read_bytes())
+        await async_eventually(lambda: gateway.federation.peer_names() == ("b", "s"), within=5)
+        assert gateway.federation.warnings() == ()
+        await gateway.federation.stop()
+        os.remove(ca)
+        # At start there is nothing to keep, and one bad peer takes nothing from the others.
+        again = TestGateway("c", {}, peers_file=str(file))
+        async with running(again):
+            await async_eventually(lambda: "nav" in again.federation.tree.apps)
+            assert again.federation.peer_names() == ("b", "s")
 
 
 @pytest.mark.anyio

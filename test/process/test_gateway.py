@@ -102,6 +102,20 @@ def test_check_says_what_is_wrong_and_exits_with_1(tmp_path: Path) -> None:
     assert "server.prot" in ended.stdout
 
 
+def test_check_reads_the_peers_file_and_what_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "peers.yaml"
+    file.write_text("peers:\n  - {name: arm, url: 'https://127.0.0.1:1', ca_file: ca.pem}\n")
+    given = ["--check", "--ros-args", "-p", "aggregation.enabled:=true", "-p", f"aggregation.peers_file:={file}"]
+    ended = run(*given)
+    assert ended.returncode == 1
+    assert f"Peer 'arm' is not asked: its TLS settings cannot be used: ca_file {tmp_path}/ca.pem" in ended.stdout
+    file.write_text("peers:\n  - {name: arm, url: 'https://127.0.0.1:1', tokn: x}\n")
+    ended = run(*given)
+    assert "peers.yaml:2: peers[0]: has no member 'tokn'" in ended.stdout
+    file.write_text("peers:\n  - {name: arm, url: 'https://127.0.0.1:1'}\n")
+    assert run(*given).returncode == 0
+
+
 def test_check_of_a_sound_configuration_exits_with_0() -> None:
     assert run("--check", "--ros-args", "-p", "server.port:=8099").returncode == 0
 
