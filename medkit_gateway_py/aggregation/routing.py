@@ -159,11 +159,7 @@ class FederatedTree(EntityTree):
         return Local(entity)
 
     def _resolve_alias(self, kind: Kind, peer: str, remote_id: str) -> Resolution | None:
-        if peer not in self.peers:
-            # One that discovery let go is known as long as the id is that it was given.
-            label = self._away(kind, remote_id)
-            return Away(peer) if label == peer else None
-        if peer not in self.origins_by_peer:
+        if peer in self.peers and peer not in self.origins_by_peer:
             return Away(peer)
         here = self._by_remote_id.get((kind, peer, remote_id))
         if here is not None:
@@ -172,7 +168,9 @@ class FederatedTree(EntityTree):
         for one in shared.contributions if shared is not None else ():
             if one.peer == peer and shared is not None:
                 return Remote(shared.entity, peer, remote_id, one.origins)
-        return None
+        # Known, and out of reach behind the peer; or of one that discovery let go, which is known as long as its ids.
+        label = self._away(kind, remote_id)
+        return Away(label) if label is not None and label.partition("/")[0] == peer else None
 
     def missing(self, kind: Kind, entity_id: str) -> tuple[str, ...]:
         """Labels of gateways that are known to have a share of this entity and cannot be asked now (§8)."""

@@ -128,6 +128,11 @@ def test_a_chain_of_three_lists_all_and_routes_through_the_middle() -> None:
     fleet.gateways["leaf"].up = False
     fleet.settle(2)
     assert fleet["a"].resolve(Kind.APP, "leaf__nav") == Away("mid/leaf")
+    # The alias of what `mid` would answer 502 for.
+    assert fleet["a"].resolve(Kind.APP, "mid__leaf__nav") == Away("mid/leaf")
+    assert fleet["a"].resolve(Kind.COMPONENT, "mid__bottom") == Away("mid/leaf")
+    assert fleet["a"].resolve(Kind.COMPONENT, "mid__nothing") is None
+    assert fleet["a"].resolve(Kind.COMPONENT, "leaf__bottom") is None
     assert fleet["a"].missing(Kind.FUNCTION, "root") == ("mid/leaf",)
 
 

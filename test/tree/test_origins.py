@@ -403,6 +403,8 @@ def test_requests_for_what_is_retained_are_answered_504_with_its_gateway() -> No
     for kind, entity_id in ((Kind.APP, "driver"), (Kind.COMPONENT, "ecu")):
         found = fleet["a"].resolve(kind, entity_id)
         assert found == Away("b", is_retained=True)
+        # By the alias it is known that the peer is down, and no more.
+        assert isinstance(fleet["a"].resolve(kind, f"b__{entity_id}"), Away)
         error = found.error(entity_id)
         assert (error.status, error.code) == (504, "not-responding")
         assert (error.parameters["entity_id"], error.parameters["peer"]) == (entity_id, "b")
