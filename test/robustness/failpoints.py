@@ -52,6 +52,12 @@ SLOW_S = 0.15
 # What can be done: to places, to links, and to a place that asks two others (`swap`: they exchange their addresses).
 TO_PLACES = ("kill", "replace", "freeze", "nodes")
 TO_LINKS = ("cut", "halt", "half", "slow")
+# Several steps: all ways to a place are held but one; it gets other nodes, and then that one way is cut. Who asked over
+# it is left with what was so before.
+OUTDATE = "outdate"
+# When the nodes change, and when the way is cut: whoever asks over it knows by then, and those whose ways are held have
+# not noticed yet (3 s of silence).
+CHANGE_S, CUT_S, OUTDATED_S = 0.2, 1.6, 4.0
 
 
 @dataclass(frozen=True)
@@ -69,19 +75,41 @@ def plan(setup: Setup, seconds: float) -> list[Step]:
     random_ = random.Random(f"{setup.seed}/{setup.topology}")
     links = [f"{place}>{peer}" for place, peers in setup.links.items() for peer in peers]
     forks = [place for place, peers in setup.links.items() if len(peers) > 1]
-    deeds = [*TO_PLACES, *TO_LINKS, *([SWAP] if forks else [])]
+    owners = [
+        (place, peer) for place, peers in setup.links.items() for peer in peers if _other_ways(setup, place, peer)
+    ]
+    deeds = [*TO_PLACES, *TO_LINKS, *([SWAP] if forks else []), *([OUTDATE] if owners else [])]
     steps: list[Step] = []
     deck: list[str] = []
     at = 0.5
+    if owners:
+        # Once while nothing else disturbs it; afterwards as one of many.
+        steps += _outdate(setup, *random_.choice(owners), at)
+        at += OUTDATED_S
     while at < seconds - 2.0:
         # A deck, not a die: nearly every run has each of them.
         deck = deck or random_.sample(deeds, len(deeds))
         deed = deck.pop()
+        if deed == OUTDATE:
+            steps += _outdate(setup, *random_.choice(owners), round(at, 2))
+            at += OUTDATED_S
+            continue
         subject = random_.choice(links if deed in TO_LINKS else forks if deed == SWAP else list(setup.slots))
         lasts = random_.uniform(0.3, 3.0 if deed == "kill" else 5.0)
         steps.append(Step(round(at, 2), deed, subject, round(min(lasts, seconds - at), 2)))
         at += random_.uniform(0.3, 2.2)
     return steps
+
+
+def _other_ways(setup: Setup, asker: str, owner: str) -> list[str]:
+    """The links to a place of those that an asker of it asks as well."""
+    return [f"{place}>{owner}" for place in setup.links[asker] if owner in setup.links[place]]
+
+
+def _outdate(setup: Setup, asker: str, owner: str, at: float) -> list[Step]:
+    held = [Step(at, "halt", link, OUTDATED_S) for link in _other_ways(setup, asker, owner)]
+    changed = Step(round(at + CHANGE_S, 2), "nodes", owner, 0.0)
+    return [*held, changed, Step(round(at + CUT_S, 2), "cut", f"{asker}>{owner}", OUTDATED_S - CUT_S)]
 
 
 class Robots(Process):
@@ -283,7 +311,12 @@ class Scene:
 
     def _other_nodes(self, slot: str, random_: random.Random) -> list[str]:
         pool = [*self._usual(slot)[1:], "/leg/bot_cam", "/bot_nav2", "/arm/bot_nav"]
-        return [f"/bot_{slot}", *sorted(random_.sample(pool, random_.randint(1, 3)))]
+        # Some leave and some come: drawn from those that are not there, and from those that are.
+        new = [one for one in pool if one not in self.nodes[slot]]
+        old = [one for one in pool if one in self.nodes[slot]]
+        kept = random_.sample(old, random_.randint(0, len(old) - 1))
+        come = random_.sample(new, random_.randint(1, min(len(new), 3 - len(kept))))
+        return [f"/bot_{slot}", *sorted([*kept, *come])]
 
     def _thaw(self, slot: str) -> None:
         self._gateways[slot].send(signal.SIGCONT)

@@ -1,8 +1,8 @@
 """What happened in one run, in order: what was set up, what was done to it, and every request with its answer.
 
-A history is all that the judge (`model.py`) sees, so that a saved one can be judged again. It is kept as JSON
-lines: `{"setup": ...}` first, then one `{"ask": ...}` or `{"event": ...}` a line. Times are seconds of the monotonic
-clock.
+A history is all that the judge (`model.py`) sees, so that a saved one can be judged again. It is kept as JSON lines:
+`{"setup": ...}` first, then one `{"ask": ...}`, `{"heard": ...}` or `{"event": ...}` a line. Times are seconds of the
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -69,6 +69,25 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What one listener heard on a stream, in order: an event by its name and id, with what the judge needs of it.
+
+    Or what became of its connection: "opened" (after this event `facts.last`, "" for none), "left" (by the listener),
+    "broken", "ended" (by the gateway), "refused" (`facts.status`), and "silence" (nothing for `facts.seconds` until
+    now).
+    """
+
+    client: int
+    gateway: str
+    stream: str
+    connection: int
+    at: float
+    what: str
+    number: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that was done or seen, see the names above."""
 
@@ -78,6 +97,12 @@ class Event:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _record(line: Mapping[str, Any]) -> Ask | Event | Heard:
+    if "ask" in line:
+        return Ask(**line["ask"])
+    return Heard(**line["heard"]) if "heard" in line else Event(**line["event"])
+
+
 @dataclass
 class History:
     """The records of one run; `add` may be called from any thread."""
@@ -85,15 +110,18 @@ class History:
     setup: Setup
     asks: list[Ask] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, record: Ask | Event) -> None:
+    def add(self, record: Ask | Event | Heard) -> None:
         """Append one. Raises RuntimeError beyond MAX_RECORDS."""
         with self._lock:
-            if len(self.asks) + len(self.events) >= MAX_RECORDS:
+            if len(self.asks) + len(self.events) + len(self.heard) >= MAX_RECORDS:
                 raise RuntimeError(f"more than {MAX_RECORDS} records")
             if isinstance(record, Ask):
                 self.asks.append(record)
+            elif isinstance(record, Heard):
+                self.heard.append(record)
             else:
                 self.events.append(record)
 
@@ -103,6 +131,7 @@ class History:
         setup = {**asdict(self.setup), "links": {name: list(peers) for name, peers in self.setup.links.items()}}
         with self._lock:
             timed = [(event.at, {"event": asdict(event)}) for event in self.events]
+            timed += [(heard.at, {"heard": asdict(heard)}) for heard in self.heard]
             timed += [(ask.start, {"ask": asdict(ask)}) for ask in self.asks]
         lines = [{"setup": setup}, *(record for _, record in sorted(timed, key=lambda one: one[0]))]
         path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
@@ -123,7 +152,7 @@ class History:
                     elif found is None:
                         raise ValueError("the setup must come first")
                     else:
-                        found.add(Ask(**record["ask"]) if "ask" in record else Event(**record["event"]))
+                        found.add(_record(record))
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(f"{path}:{number}: no record of a history: {error}") from error
         if found is None:

@@ -8,10 +8,11 @@ what is away may still be away. Nothing excuses another owner, an unmarked gap o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
-from .history import RECEIVED, Ask, History
-from .timeline import Run, Timeline, life_of, slot_of
+from .evidence import Evidence, Violation, ids_of
+from .history import Ask, History
+from .stream_rules import STREAM_RULES
+from .timeline import life_of, slot_of
 
 # After a link, a gateway or the machine was hurt, what was away because of it may stay away for so long: a probe with
 # back-off, the exchange over all hops, and two busy cores.
@@ -37,78 +38,6 @@ DOCUMENTED = {
     **dict.fromkeys(OF_ENTITY, (200, 404, *AWAY)),
     WHOLE: (200, 503),
 }
-
-
-@dataclass(frozen=True)
-class Violation:
-    """What was wrong, by the name of the rule, and the request that shows it (None: nobody asked)."""
-
-    rule: str
-    text: str
-    ask: Ask | None = None
-
-    def __str__(self) -> str:
-        if self.ask is None:
-            return f"{self.rule}: {self.text}"
-        ask = self.ask
-        where = f"client {ask.client} at {ask.gateway} {ask.path}, {ask.start:.3f} to {ask.end:.3f}, {ask.status}"
-        return f"{self.rule}: {self.text}\n    {where} {dict(ask.facts)}"
-
-
-@dataclass
-class Evidence:
-    """A history, with what follows from it at once."""
-
-    asks: list[tuple[Ask, Run]]
-    unattributed: list[Ask]
-    time: Timeline
-    received: dict[str, list[str]] = field(default_factory=dict)
-    tokens: dict[str, list[str]] = field(default_factory=dict)
-    # (life that was asked, id): its owner, as first seen
-    owners: dict[tuple[str, str], str] = field(default_factory=dict)
-    # (life that was asked, id): when it was first known to be listed there
-    listed: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, history: History) -> Evidence:
-        """What a history says."""
-        time = Timeline.of(history)
-        known: list[tuple[Ask, Run]] = []
-        unattributed: list[Ask] = []
-        for ask in sorted(history.asks, key=lambda one: one.end):
-            run = time.run_of(ask.gateway, ask.start)
-            if run is None:
-                unattributed.append(ask)
-            else:
-                known.append((ask, run))
-        found = cls(known, unattributed, time)
-        for event in sorted(history.events, key=lambda one: one.at):
-            if event.what == RECEIVED:
-                owner, token = str(event.facts["owner"]), str(event.facts["value"])
-                found.received.setdefault(owner, []).append(token)
-                found.tokens.setdefault(token, []).append(owner)
-        for ask, run in known:
-            for entity in _ids(ask):
-                found.listed.setdefault((run.life, entity), ask.end)
-            for owner in found.seen_owners(ask):
-                found.owners.setdefault((run.life, ask.entity), owner)
-        return found
-
-    def contributors(self, ask: Ask) -> set[str]:
-        """The lives whose shares are in a gathered answer."""
-        return {self.time.life_with(str(one)) for one in ask.facts.get("from", ())}
-
-    def seen_owners(self, ask: Ask) -> list[str]:
-        """Whom this request reached, as the answer says and as the robots that it was written to say."""
-        said = [str(ask.facts["owner"])] if "owner" in ask.facts else []
-        return said + (self.tokens.get(str(ask.facts["sent"]), []) if ask.what == "write" else [])
-
-
-def _ids(ask: Ask) -> list[str]:
-    return [str(pair[0]) for pair in ask.facts.get("ids", ())]
-
-
-Rule = Callable[[Evidence], Iterator[Violation]]
 
 
 def never_another_owner(seen: Evidence) -> Iterator[Violation]:
@@ -216,6 +145,27 @@ def _falls(who: str, what: str, told: Sequence[tuple[Ask, list[int | str]]]) -> 
             yield Violation("back in time", f"{what} of {who} was {newest}, and is now {value}", ask)
 
 
+def the_removed_stays_away(seen: Evidence) -> Iterator[Violation]:
+    """A node that a list showed to be gone, beside others of its robot, is in no later list while it is gone."""
+    shown: dict[tuple[str, int, str], list[Ask]] = {}
+    known: dict[tuple[str, int], set[str]] = {}
+    for ask, run in sorted(seen.asks, key=lambda one: one[0].start):
+        if ask.what != "apps" or ask.status != 200:
+            continue
+        process = (run.slot, run.number)
+        owners = {seen.owners[run.life, entity] for entity in ids_of(ask) if (run.life, entity) in seen.owners}
+        for owner in owners:
+            for before in shown.get((*process, owner), ()):
+                if before.end < ask.start and seen.time.was_never_present(owner, before.start, ask.end):
+                    yield Violation("back in time", f"{owner} was gone at {before.end:.3f}, and is back", ask)
+                    break
+        lives = {life_of(owner) for owner in owners}
+        for owner in known.setdefault(process, set()) - owners:
+            if life_of(owner) in lives:
+                shown.setdefault((*process, owner), []).append(ask)
+        known[process] |= owners
+
+
 def remembered_is_never_unknown(seen: Evidence) -> Iterator[Violation]:
     """404 for an id that was listed: only when its owner was reached and has no such node (any more, or yet)."""
     for ask, run in seen.asks:
@@ -256,7 +206,7 @@ def nothing_is_lost_without_cause(seen: Evidence) -> Iterator[Violation]:
     for ask, run in seen.asks:
         if ask.what == "apps" and ask.status == 200:
             wanted = [(entity, owner) for (life, entity), owner in seen.owners.items() if life == run.life]
-            missing = [one for one in wanted if one[0] not in _ids(ask)]
+            missing = [one for one in wanted if one[0] not in ids_of(ask)]
         elif (run.life, ask.entity) in seen.owners and (ask.status in AWAY or ask.facts.get("silent")):
             missing = [(ask.entity, seen.owners[run.life, ask.entity])]
         else:
@@ -290,7 +240,7 @@ def _is_back(seen: Evidence, slot: str, last: dict[tuple[str, str], Ask]) -> Ite
     if lists is None:
         yield Violation("not back", f"nobody asked {slot} for its apps after the last harm")
         return
-    found = {seen.owners.get((me, entity), f"? '{entity}'") for entity in _ids(lists)}
+    found = {seen.owners.get((me, entity), f"? '{entity}'") for entity in ids_of(lists)}
     if found != nodes:
         text = f"{slot} lacks {sorted(nodes - found)}, and has beyond that {sorted(found - nodes)}"
         yield Violation("not back", text, lists)
@@ -311,15 +261,17 @@ def _is_back(seen: Evidence, slot: str, last: dict[tuple[str, str], Ask]) -> Ite
             yield Violation("not back", f"'{what}' is partial without cause", ask)
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     never_another_owner,
     always_the_same_id,
     no_unmarked_gap,
     never_back_in_time,
+    the_removed_stays_away,
     remembered_is_never_unknown,
     documented_answers_in_time,
     nothing_is_lost_without_cause,
     all_is_back_at_the_end,
+    *STREAM_RULES,
 )
 
 

@@ -5,7 +5,8 @@ is now the one called `life`, with these nodes (a node that stays is the same no
 `{"slot", "life", "nodes", "at"}`; and one for each write: `{"owner", "value", "at"}`. It ends when stdin does.
 
 Each node has the parameters `owner` (`life:full name`) and `note` (what was written last), and a latched topic
-`~/whoami` that says the same as `owner`. Each robot reports one fault whose description is `owner <life>`.
+`~/whoami` that says the same as `owner`. Each robot reports one fault whose description is `owner <life> <number>`; the
+number rises by one with each report.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-REPORT_S = 1.0
+# A gateway tells another message of the same status once a second at most: it tells each of ours.
+REPORT_S = 1.5
 
 _lock = threading.Lock()
 _births = 0
@@ -68,6 +70,7 @@ class Robot:
         self.slot = slot
         self._life = ""
         self._nodes: dict[str, BotNode] = {}
+        self._reports = 0
         self._context = Context()
         # Many nodes of one name in one process: their logs have one topic only, which is said at each.
         self._context.init(args=["--ros-args", "--disable-rosout-logs"], domain_id=domain)
@@ -97,7 +100,9 @@ class Robot:
     def _report(self) -> None:
         if self._life and self._nodes:
             name = f"{next(iter(self._nodes.values())).get_name()}: life {self._life}"
-            status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name=name, message=f"owner {self._life}")
+            self._reports += 1
+            message = f"owner {self._life} {self._reports}"
+            status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name=name, message=message)
             self._publisher.publish(DiagnosticArray(status=[status]))
 
 

@@ -13,6 +13,7 @@ from support.gateways import fleet
 
 from .failpoints import Scene, Step, plan
 from .history import END, QUIET, Event, History
+from .listeners import Listeners
 from .model import BACK_S, GATHERED
 from .traffic import Known, Traffic
 
@@ -38,13 +39,13 @@ def run(folder: Path, history: History, domains: Sequence[int], harm_s: float = 
         try:
             scene.start()
             traffic = Traffic(scene.urls, history, known, seed)
-            with traffic:
+            with Listeners(scene.urls, history, seed) as listeners, traffic:
                 # Who was never heard of cannot be confused with anybody.
-                _wait_until_back(scene, traffic)
+                _wait_until_back(scene, traffic, listeners)
                 _harm(scene, plan(setup, harm_s), seed)
                 scene.wait_until_ready()
                 history.add(Event(time.monotonic(), QUIET))
-                _wait_until_back(scene, traffic)
+                _wait_until_back(scene, traffic, listeners)
                 _ask_once_more(scene, traffic)
             history.add(Event(time.monotonic(), END))
         finally:
@@ -76,17 +77,18 @@ def _harm(scene: Scene, steps: Sequence[Step], seed: int) -> None:
                 heapq.heappush(agenda, (now + what.lasts, next(order), undo))
 
 
-def _wait_until_back(scene: Scene, traffic: Traffic) -> None:
-    """Ask until every gateway lists everything, or it takes too long; the judge says which."""
-    deadline = time.monotonic() + BACK_S
+def _wait_until_back(scene: Scene, traffic: Traffic, listeners: Listeners) -> None:
+    """Ask until everybody is listed and heard of at every gateway, or it takes too long; the judge says which."""
+    began = time.monotonic()
+    deadline = began + BACK_S
     left = list(scene.setup.slots)
     while left and time.monotonic() < deadline:
         scene.look()
-        left = [slot for slot in left if not _is_back(scene, traffic, slot)]
+        left = [slot for slot in left if not _is_back(scene, traffic, listeners, slot, began)]
         time.sleep(0.2)
 
 
-def _is_back(scene: Scene, traffic: Traffic, slot: str) -> bool:
+def _is_back(scene: Scene, traffic: Traffic, listeners: Listeners, slot: str, since: float) -> bool:
     reachable, queue = {slot}, [slot]
     while queue:
         new = set(scene.setup.links[queue.pop()]) - reachable
@@ -101,7 +103,8 @@ def _is_back(scene: Scene, traffic: Traffic, slot: str) -> bool:
     lives = {scene.life(one) for one in reachable}
     faults = (traffic.own.ask(slot, what).facts.get("from", ()) for what in ("faults", "fleet_faults"))
     versions = traffic.own.ask(slot, "versions").facts.get("from", ())
-    return all(lives <= set(found) for found in faults) and len(versions) == len(reachable)
+    is_whole = all(lives <= set(found) for found in faults) and len(versions) == len(reachable)
+    return is_whole and listeners.have_heard(slot, lives, since)
 
 
 def _ask_once_more(scene: Scene, traffic: Traffic) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from .history import (
     CHANGED,
+    CHANGING,
     DEAD,
     DIED,
     DYING,
@@ -90,24 +91,33 @@ class Story:
     def ends(self) -> list[str]:
         """Quiet, a last look at everything, and what the judge says: the names of the broken rules."""
         self.event(QUIET)
+        self.last_look()
+        return self.broken()
+
+    def last_look(self) -> None:
+        """At everything, with everything as it should be."""
         self.whole("g0", NODES, ["g0.1", "g1.1"], {"bot_nav": MINE, "g1__bot_nav": OTHER})
         self.whole("g1", {"ids": [["bot_nav", "/bot_nav"]]}, ["g1.1"], {"bot_nav": OTHER})
-        return self.broken()
 
     def broken(self) -> list[str]:
         """The names of the broken rules."""
         return sorted({violation.rule for violation in judge(self.history)})
 
 
-@pytest.fixture
-def story() -> Story:
+def told_story(told: Story) -> None:
     """Everybody is there since long, and g0 has listed everything."""
-    told = Story()
     for slot in ("g0", "g1"):
         told.starts(slot, f"{slot}.1")
         told.has(f"{slot}.1", "/bot_nav")
     told.now += 60.0
     told.whole("g0", NODES, ["g0.1", "g1.1"], {"bot_nav": MINE, "g1__bot_nav": OTHER})
+
+
+@pytest.fixture
+def story() -> Story:
+    """Everybody is there since long, and g0 has listed everything."""
+    told = Story()
+    told_story(told)
     return told
 
 
@@ -291,6 +301,44 @@ def test_a_read_at_the_same_time_as_a_write_may_give_either(story: Story) -> Non
     story.write("g1__bot_nav", OTHER)
     facts = {"owner": OTHER, "note": first}
     story.history.add(Ask(1, "g0", "parameters", "g1__bot_nav", "/x", began, story.now + 0.1, 200, facts))
+    assert story.ends() == []
+
+
+CAM = {"ids": [*NODES["ids"], ["bot_cam", "/bot_cam"]]}
+
+
+def test_a_removed_node_that_comes_back_into_the_lists_is_seen(story: Story) -> None:
+    story.has("g1.1", "/bot_nav", "/bot_cam")
+    story.ask("apps", **CAM)
+    story.ask("owner", "bot_cam", owner="g1.1:/bot_cam")
+    story.has("g1.1", "/bot_nav")
+    story.ask("apps", **CAM)
+    story.ask("apps", **NODES)
+    assert story.ends() == []
+    story.ask("apps", **CAM)
+    assert "back in time" in story.broken()
+
+
+@pytest.mark.parametrize("why", ["it came again", "its robot was away", "another process"])
+def test_a_node_that_is_listed_again_for_a_reason_is_no_going_back(story: Story, why: str) -> None:
+    story.has("g1.1", "/bot_nav", "/bot_cam")
+    story.ask("apps", **CAM)
+    story.ask("owner", "bot_cam", owner="g1.1:/bot_cam")
+    story.has("g1.1", "/bot_nav")
+    if why == "its robot was away":
+        story.event(LINK, "g0>g1", state="cut")
+    story.ask("apps", ids=NODES["ids"][: 1 if why == "its robot was away" else 2])
+    story.event(LINK, "g0>g1", state="open")
+    if why == "another process":
+        story.dies("g0")
+        story.starts("g0", "g0.1")
+    if why == "it came again":
+        story.event(CHANGING, "g1")
+    story.ask("apps", **CAM)
+    if why == "it came again":
+        story.has("g1.1", "/bot_nav", "/bot_cam")
+        story.has("g1.1", "/bot_nav")
+    story.now += 30.0
     assert story.ends() == []
 
 

@@ -57,6 +57,8 @@ class Timeline:
     stalls: list[Span] = field(default_factory=list)
     # owner, `life:fqn`: when it was surely there
     present: dict[str, list[Span]] = field(default_factory=dict)
+    # owner: when it can have been there: from before it came until after it left
+    possible: dict[str, list[Span]] = field(default_factory=dict)
     # life: the nodes that it had at last
     last_nodes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # link: when it began or ended to lead elsewhere
@@ -126,12 +128,14 @@ class Timeline:
             spans = self.present.setdefault(f"{life}:{name}", [])
             if not spans or spans[-1].end < inf:
                 spans.append(Span(since))
+                self.possible.setdefault(f"{life}:{name}", []).append(Span(until))
         slot = slot_of(life)
         for owner, spans in self.present.items():
             if slot_of(owner) != slot or owner in {f"{life}:{name}" for name in names}:
                 continue
             if spans[-1].end == inf:
                 spans[-1] = Span(spans[-1].start, until)
+                self.possible[owner][-1] = Span(self.possible[owner][-1].start, since)
         self.last_nodes[life] = names
 
     def _link(self, link: str, events: Sequence[Event]) -> None:
@@ -196,6 +200,10 @@ class Timeline:
     def is_swapped(self, subjects: Iterable[str], start: float, end: float) -> bool:
         """Whether any of these links began or ended to lead elsewhere in between."""
         return any(start <= at <= end for subject in subjects for at in self.swaps.get(subject, ()))
+
+    def was_never_present(self, owner: str, start: float, end: float) -> bool:
+        """Whether the node was there at no moment in between."""
+        return not any(span.meets(start, end) for span in self.possible.get(owner, ()))
 
     def was_always_present(self, owner: str, start: float, end: float) -> bool:
         """Whether the node was there all the time in between."""
