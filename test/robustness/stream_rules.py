@@ -99,6 +99,24 @@ def no_event_is_lost_unsaid(seen: Evidence) -> Iterator[Violation]:
                 yield _wrong("lost event", text, one)
 
 
+def a_restart_is_said(seen: Evidence) -> Iterator[Violation]:
+    """Who comes back with an id that this process of the gateway has not come to is told that it lost something."""
+    for records in seen.streams.values():
+        last = 0
+        for one in records:
+            if one.stream == TREE:
+                continue
+            if one.what == "opened":
+                last = int(one.facts["last"] or 0)
+            elif one.what == GAP:
+                last = 0
+            elif one.number.isdecimal() and last:
+                if int(one.number) <= last:
+                    text = f"the ids begin anew after {last}, and nothing says that events are missing"
+                    yield _wrong("lost event", text, one)
+                last = 0
+
+
 def _excuses(seen: Evidence, excuse: Heard, life: str, around: tuple[Heard, Heard]) -> bool:
     """Whether a `gap` or `peer_down` is about this robot, or about a gateway on the way that its events came."""
     label = excuse.facts.get("peer")
@@ -220,6 +238,7 @@ def _wrong(rule: str, text: str, one: Heard) -> Violation:
 STREAM_RULES: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     every_event_once_and_in_order,
     no_event_is_lost_unsaid,
+    a_restart_is_said,
     streams_are_as_documented,
     followed_trees_are_the_trees,
     streams_are_back_at_the_end,

@@ -82,6 +82,7 @@ def test_harm_excuses_what_follows_from_it_on_streams(story: Listening) -> None:
     story.now += 10.0
     # Another process counts anew, and replays what it has.
     story.opens(5)
+    story.hears("gap", reason="restarted")
     story.reports("g1.1", 3, 1)
     assert story.ends() == []
 
@@ -143,6 +144,15 @@ def test_a_word_about_another_is_no_word_about_this_one(story: Listening) -> Non
     story.hears("peer_up", 4, peer="g1")
     story.reports("g0.1", 3, 5)
     assert "lost event" in story.broken()
+
+
+def test_a_restart_that_nobody_speaks_of_is_seen(story: Listening) -> None:
+    story.dies("g0")
+    story.starts("g0", "g0.1")
+    story.now += 10.0
+    story.opens(5)
+    story.reports("g1.1", 3, 1)
+    assert story.ends() == ["lost event"]
 
 
 # as documented
