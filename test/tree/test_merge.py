@@ -211,6 +211,25 @@ def test_merged_components_unite_tags_and_fill_what_is_empty() -> None:
     assert robot.source == "runtime"
 
 
+def test_what_a_merged_entity_refers_to_is_united_and_its_parent_filled() -> None:
+    local = EntityTree(components={"robot": Component("robot", depends_on=("ups",))}, areas={"cell": Area("cell")})
+    remote = Component("robot", depends_on=("net", "ups"), parent_component_id="fleet", variant="v2")
+    tree = merge_sections(
+        local, section("b", components={"robot": remote}, areas={"cell": Area("cell", parent_area_id="hall")})
+    )
+    robot = tree.components["robot"]
+    assert (robot.depends_on, robot.parent_component_id, robot.variant) == (("ups", "net"), "fleet", "v2")
+    assert tree.areas["cell"].parent_area_id == "hall"
+
+
+def test_contributors_are_sorted_whatever_the_order_of_peers_with_local_first() -> None:
+    function = {"drive": Function("drive")}
+    theirs = (section("zeta", functions=function), section("alpha", functions=function))
+    assert merge_sections(EntityTree(), *theirs).functions["drive"].contributors == ("peer:alpha", "peer:zeta")
+    own = EntityTree(functions=function)
+    assert merge_sections(own, *theirs).functions["drive"].contributors == ("local", "peer:alpha", "peer:zeta")
+
+
 def test_a_component_that_has_children_is_a_group_and_served_here() -> None:
     components = {"cell": Component("cell"), "arm": Component("arm", parent_component_id="cell")}
     tree = merge_sections(EntityTree(), section("b", components=components))
@@ -262,7 +281,18 @@ def test_sections_with_us_in_their_path_or_too_far_away_are_dropped() -> None:
     assert not tree.apps
 
 
-def test_the_newest_section_wins_then_the_shortest_path() -> None:
+def test_a_section_may_come_over_as_many_gateways_as_max_hops_says() -> None:
+    def listed(hops: int) -> set[str]:
+        path = (*(f"h{number}" for number in range(hops - 1)), "id-d")
+        view = PeerView("b", (OriginSection("id-d", "d", "1-0", 1, path, tree=EntityTree(apps={"y": App("y")})),))
+        options = MergeOptions(max_hops=3, peers=("b",))
+        return set(merge(GatewayIdentity("id-a", "1-0"), EntityTree(), 1, [view], GivenIds(), options).tree.apps)
+
+    assert listed(3) == {"y"}
+    assert listed(4) == set()
+
+
+def test_the_newest_section_wins_then_the_shortest_path_then_the_peers_name() -> None:
     def of(path: tuple[str, ...], boot: str, seq: int, app: str) -> OriginSection:
         return OriginSection("id-c", "c", boot, seq, path, tree=EntityTree(apps={app: App(app)}))
 
@@ -279,6 +309,10 @@ def test_the_newest_section_wins_then_the_shortest_path() -> None:
     assert listed(PeerView("b", (of(("id-b", "id-c"), "1-0", 5, "new"),)), direct) == {"new"}
     assert listed(PeerView("b", (of(("id-b", "id-c"), "2-0", 1, "rebooted"),)), direct) == {"rebooted"}
     assert listed(PeerView("b", (of(("id-b", "id-c"), "1-0", 4, "same"),)), direct) == {"old"}
+    assert listed(
+        PeerView("b", (of(("id-b", "id-c"), "1-0", 4, "by b"),)),
+        PeerView("a", (of(("id-e", "id-c"), "1-0", 4, "by a"),)),
+    ) == {"by a"}
 
 
 _names = ["g0", "g1", "g2", "g3", "g4"]
