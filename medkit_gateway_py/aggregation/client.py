@@ -22,6 +22,7 @@ from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
 from .access import Access
 from .call_stats import LATE, UNAVAILABLE, CallStats
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
+from .resolver import JudgedResolver
 from .sections import GatewayIdentity
 from .tls import Pins, TlsProblem, context_of
 from .transport import CALLS, CONTROL, LANE_LIMITS, Disconnected, Outgoing, PeerTransport
@@ -94,6 +95,9 @@ class PeerClient:
         self._hurried = False
         self.stats = stats or CallStats()
         self._transport = self._connections()
+        if isinstance(resolver, JudgedResolver):
+            # An address in the URL is never looked up, so it is judged here.
+            self._problem = resolver.refused(self._parsed.host) or self._problem
         self._limiters = {lane: anyio.CapacityLimiter(limit) for lane, limit in LANE_LIMITS.items()}
 
     def _connections(self) -> PeerTransport:

@@ -7,7 +7,6 @@ means the machine of who says it.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 
+from .lookup import look_up
 from .names import split_alias
 from .peer_discovery.addresses import is_one_of, machine_addresses
 
@@ -85,8 +85,8 @@ class EchoFilter:
 
 async def _addresses_of(name: str) -> tuple[str, ...]:
     try:
-        answers = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+        answers = await look_up(name)
+    except OSError:
         return ()
     return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
 

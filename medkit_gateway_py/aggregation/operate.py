@@ -6,8 +6,6 @@ Nothing of it is kept over a restart, and that is the point: what shall last sta
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import anyio
 from ..errors import InvalidParameter, InvalidRequest, ResourceNotFound, ServiceUnavailable
 from ..parameters.aggregation import PEER_NAME, PEER_NAME_RULE, PeerUrl, peer_url
 from .access import Access, fingerprint_of, is_token
+from .lookup import look_up
 from .peer_discovery import ADDED, BY_OPERATOR, REMOVED, PeerEvent, PeerSpec
 from .resolver import refusal
 
@@ -117,12 +116,11 @@ def _check_room(federation: Federation, name: str) -> None:
 
 async def _check_addresses(url: PeerUrl) -> None:
     """Refuse what must not be reached through us: this machine, everybody at once, what is unspecified."""
-    loop = asyncio.get_running_loop()
     answers: list[Any] = []
     with anyio.move_on_after(RESOLVE_S):
         try:
-            answers = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
+            answers = await look_up(url.host)
+        except OSError:
             answers = []
     if not answers:
         raise InvalidParameter("The host of the URL is not known", parameter="url", host=url.host)

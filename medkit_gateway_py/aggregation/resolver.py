@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
+from .lookup import SystemResolver
 from .peer_discovery.addresses import never, not_here, parse
 
 
@@ -23,7 +23,12 @@ class JudgedResolver(AbstractResolver):
 
     def __init__(self, allow_loopback: bool) -> None:
         self._allow_loopback = allow_loopback
-        self._system = ThreadedResolver()
+        self._system = SystemResolver()
+
+    def refused(self, host: str) -> str:
+        """Why the host of a URL must not be contacted; "" when it may, or is a name that has to be looked up."""
+        reason = refusal(host, self._allow_loopback) if parse(host) is not None else ""
+        return f"{host} {reason}" if reason else ""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

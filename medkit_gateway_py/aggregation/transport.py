@@ -17,6 +17,7 @@ import yarl
 from aiohttp.abc import AbstractResolver
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 
+from .lookup import SystemResolver
 from .resolver import AddressNotAllowed
 
 CONTROL, CALLS, FRESH, STREAMS, FORWARDED = "control", "calls", "fresh", "streams", "forwarded streams"
@@ -107,7 +108,7 @@ class PeerTransport:
         server_name: str = "",
         resolver: AbstractResolver | None = None,
     ) -> None:
-        self._resolver = resolver
+        self._resolver = resolver or SystemResolver()
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         self._counts = counts
         self.short_lived = False

@@ -58,7 +58,7 @@ async def test_peers_are_added_moved_and_removed_by_plugins_and_a_broken_one_hur
     factories = {"broken": Broken, "unusable": unusable, "plugin": Plugin}
     monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: (factories, {}))
     b, c = TestGateway("b", {}), TestGateway("c", {})
-    a = TestGateway("a", {})
+    a = TestGateway("a", {}, allow_loopback_discovery=True)
     async with running(b, c, a):
         await b.serve_tree(tree_of(["cam"]))
         await c.serve_tree(tree_of(["lidar"]))
@@ -80,11 +80,21 @@ async def test_peers_are_added_moved_and_removed_by_plugins_and_a_broken_one_hur
     assert "second peer named 'p'" in text
 
 
+async def test_a_plugin_leads_us_to_this_machine_only_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: ({"plugin": Plugin}, {}))
+    b, a = TestGateway("b", {}), TestGateway("a", {})
+    async with running(b, a):
+        await b.serve_tree(tree_of(["cam"]))
+        Plugin.last.emit(PeerEvent("added", PeerSpec("p", b.url, "plugin")))
+        await async_eventually(lambda: "loopback" in a.federation.peers[0].last_error)
+        assert (a.federation.peers[0].status, b.requests) == ("offline", [])
+
+
 async def test_of_two_addresses_of_a_gateway_the_configured_one_is_used_whichever_came_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: ({"plugin": Plugin}, {}))
-    b, a = TestGateway("b", {}), TestGateway("a", {})
+    b, a = TestGateway("b", {}), TestGateway("a", {}, allow_loopback_discovery=True)
     async with running(b, a):
         await b.serve_tree(tree_of(["cam"]))
         Plugin.last.emit(PeerEvent("added", PeerSpec("found", b.url, "mdns")))

@@ -6,9 +6,9 @@ import socket
 from typing import Any
 
 import pytest
-from aiohttp.resolver import ThreadedResolver
 
 from medkit_gateway_py.aggregation.client import PeerClient
+from medkit_gateway_py.aggregation.lookup import SystemResolver
 from medkit_gateway_py.aggregation.resolver import AddressNotAllowed, JudgedResolver, refusal
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.errors import PeerUnavailable
@@ -58,7 +58,7 @@ async def test_a_name_that_moves_to_this_machine_is_not_followed(monkeypatch: py
         one = {"hostname": host, "host": leads_to, "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}
         return [one]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(SystemResolver, "resolve", resolve)
     async with FaultyServer(handle) as server:
         url = server.url.replace("127.0.0.1", "robot.example")
         client = PeerClient("p", url, IDENTITY, 1.0, resolver=JudgedResolver(False))
@@ -76,6 +76,14 @@ async def test_one_refused_address_among_good_ones_is_enough(monkeypatch: pytest
     async def resolve(self: Any, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[Any]:
         return [{"host": "192.0.2.1"}, {"host": "169.254.169.254"}]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(SystemResolver, "resolve", resolve)
     with pytest.raises(AddressNotAllowed, match=r"169\.254\.169\.254, which is the metadata service"):
         await JudgedResolver(True).resolve("robot.example")
+
+
+@pytest.mark.parametrize(("url", "reason"), [("http://169.254.169.254", "metadata"), ("http://[::1]:1", "loopback")])
+async def test_an_address_in_the_url_is_judged_as_one_that_a_name_leads_to(url: str, reason: str) -> None:
+    client = PeerClient("p", url, IDENTITY, 1.0, resolver=JudgedResolver(False))
+    with pytest.raises(PeerUnavailable, match=reason):
+        await client.get(b"/api/v1/health")
+    await client.aclose()

@@ -102,7 +102,8 @@ async def test_an_added_peer_is_asked_with_its_own_settings_and_a_deleted_one_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The tests have loopback addresses only, which a request may not name.
-    monkeypatch.setattr("medkit_gateway_py.aggregation.operate.refusal", lambda text, allow_loopback: "")
+    for room in ("operate", "resolver"):
+        monkeypatch.setattr(f"medkit_gateway_py.aggregation.{room}.refusal", lambda text, allow_loopback: "")
     b = TestGateway("b", {})
     async with running(b):
         await b.serve_tree(tree_of(["nav"]))

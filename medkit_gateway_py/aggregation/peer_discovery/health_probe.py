@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import GatewayError
 from ..client import BadAnswer, PeerClient
+from ..resolver import JudgedResolver
 from ..transport import CONTROL
 from . import DiscoveryContext, PeerSpec
 from .candidate import Answer
@@ -26,7 +27,10 @@ class HealthProbe:
     async def __call__(self, spec: PeerSpec) -> Answer | None:
         """What the gateway at `spec.url` says of itself; None when none answers in time."""
         context = self._context
-        client = PeerClient(spec.name, spec.url, context.identity, self._timeout_s, access=context.access(spec))
+        resolver = JudgedResolver(context.config.aggregation.allow_loopback_discovery)
+        client = PeerClient(
+            spec.name, spec.url, context.identity, self._timeout_s, access=context.access(spec), resolver=resolver
+        )  # fmt: skip
         try:
             answer = await client.get(TARGET, lane=CONTROL, max_bytes=MAX_BYTES)
             return read_health(await answer.json()) if answer.status == 200 else None
