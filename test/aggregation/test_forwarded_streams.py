@@ -116,7 +116,8 @@ async def test_a_stream_that_breaks_off_does_so_for_the_client_too() -> None:
 
 
 async def test_many_streams_leave_room_for_commands() -> None:
-    async with two_hops(EVENTS) as (a, _, far):
+    # All run on one loop: what it takes to connect is not to be the question.
+    async with two_hops(EVENTS, timeout_ms=20_000) as (a, _, far):
         clients = [StreamClient(a.port, f"/api/v1/apps/{far}{EVENTS}") for _ in range(70)]
         entered = []
         try:
