@@ -281,7 +281,7 @@ class Federation:
 
     async def _merge(self) -> None:
         now = time.monotonic()
-        self._views = peer_views(list(self._peers.values()), self.identity, now)
+        self._views = peer_views(list(self._peers.values()), self.identity, now, self._memory.way)
         aggregation = self.config.aggregation
         static = {peer.name for peer in self._peers.values() if peer.spec.source in CONFIGURED}
         local = self._local if self._local_seq else None

@@ -7,7 +7,7 @@ identity are told apart. No I/O; time is passed in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from .merge_state import PeerView
@@ -38,13 +38,20 @@ class Views:
     undecided: bool = False
 
 
-def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views:
-    """The views of all peers that are online, configured ones first; sets each peer's `role`."""
+def peer_views(
+    peers: Sequence[Peer], own: GatewayIdentity, now: float, way: Callable[[str], object] = lambda _: None
+) -> Views:
+    """The views of all peers that are online, configured ones first; sets each peer's `role`.
+
+    `way` is the memory of origins. A peer that was told apart from another of its identity stays so while that one is
+    away, also over our restarts: otherwise it would get the ids of the other's robot.
+    """
     views: list[PeerView] = []
     warnings: list[Warn] = []
     first_of: dict[str, Peer] = {}
     undecided = False
-    for peer in sorted(peers, key=lambda one: RANK.get(one.spec.source, 1)):
+    copies = {peer.name for peer in peers if way(_id_of_copy(peer.gateway.id, peer.name)) is not None}
+    for peer in sorted(peers, key=lambda one: (one.name in copies, RANK.get(one.spec.source, 1))):
         if peer.sections is None:
             continue
         gateway = peer.gateway
@@ -53,7 +60,9 @@ def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views
             continue
         known = first_of.setdefault(gateway.id, peer)
         undecided = undecided or known.gateway.boot_id != gateway.boot_id
-        is_clone = gateway.id == own.id or (known is not peer and _are_clones(known, peer, now))
+        is_second_address = known is not peer and known.gateway.boot_id == gateway.boot_id
+        is_copy = peer.name in copies and not is_second_address
+        is_clone = gateway.id == own.id or is_copy or (known is not peer and _are_clones(known, peer, now))
         if is_clone and known.spec.source in CONFIGURED and peer.spec.source not in CONFIGURED:
             peer.role = "refused"
             warnings.append(_impostor(gateway.id, known.name, peer.name))
@@ -61,7 +70,8 @@ def peer_views(peers: Sequence[Peer], own: GatewayIdentity, now: float) -> Views
         elif is_clone:
             peer.role = "peer"
             others = () if gateway.id == own.id else (known.name,)
-            warnings.append(_duplicate(gateway.id, (*others, peer.name)))
+            if known is not peer or gateway.id == own.id:
+                warnings.append(_duplicate(gateway.id, (*others, peer.name)))
             sections = tuple(_told_apart(section, gateway.id, peer.name) for section in peer.sections)
             views.append(PeerView(peer.name, sections))
         elif known is not peer:
@@ -95,11 +105,15 @@ def _are_clones(one: Peer, other: Peer, now: float) -> bool:
 
 def _told_apart(section: OriginSection, instance_id: str, peer: str) -> OriginSection:
     """The section with the clone's own identity made different by the name of the peer that is the clone."""
-    here = f"{instance_id}~{peer}"
+    here = _id_of_copy(instance_id, peer)
     path = (here, *section.path[1:])
     if section.path == (instance_id,):
         return replace(section, id=here, path=(here,))
     return replace(section, path=path)
+
+
+def _id_of_copy(instance_id: str, peer: str) -> str:
+    return f"{instance_id}~{peer}"
 
 
 def _impostor(instance_id: str, configured: str, peer: str) -> Warn:

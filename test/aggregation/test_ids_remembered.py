@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -158,6 +159,35 @@ async def test_two_gateways_of_one_disk_image_are_both_shown_and_told_of(caplog:
                 found = a.federation.tree.resolve(Kind.APP, app_id)
                 assert isinstance(found, Remote)
                 assert found.peer == peer
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_of_two_copies_the_one_that_is_left_is_not_given_the_ids_of_the_other(
+    is_restarted: bool, tmp_path: Path
+) -> None:
+    b = TestGateway("b", {})
+    clone = clone_of(b)
+    peers = {"b": b.url, "clone": clone.url}
+    store = StateStore.open(tmp_path)
+    async with running(clone):
+        async with running(b):
+            await b.serve_tree(tree_of(["nav"]))
+            await clone.serve_tree(tree_of(["nav"]))
+            peers = {"b": b.url, "clone": clone.url}
+            a = TestGateway("a", peers, state=store)
+            await a.start()
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"nav", "clone__nav"}, within=10)
+        if is_restarted:
+            await a.stop()
+            a = TestGateway("a", peers, state=store)
+            await a.start()
+        try:
+            await async_eventually(lambda: [one.status for one in a.federation.peers] == ["offline", "online"])
+            await async_eventually(lambda: a.federation.tree.sections, within=35)
+            assert set(a.federation.tree.apps) == {"clone__nav"}
+            assert a.federation.tree.resolve(Kind.APP, "nav") == Away("b")
+        finally:
+            await a.stop()
 
 
 async def test_a_discovered_peer_that_says_it_is_a_configured_one_is_refused() -> None:
