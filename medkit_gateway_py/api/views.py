@@ -94,6 +94,9 @@ def list_item(entity: Entity) -> Json:
         **_given(description=entity.description, tags=list(entity.tags)),
         **_top_level_source(entity),
     }
+    if isinstance(entity, App) and entity.component_id:
+        # A C++ gateway reads lists of apps only, and learns from it where they are (AGGREGATION.md §11).
+        item["is-located-on"] = uri(Kind.COMPONENT, entity.component_id)
     medkit = _item_medkit(entity)
     if medkit:
         item["x-medkit"] = medkit

@@ -82,6 +82,7 @@ class AppListItem(ListItem):
     """An app in a list."""
 
     type: Literal["app"]
+    is_located_on: str | None = alias("is-located-on")
     x_medkit: XMedkitApp | None = alias("x-medkit")
 
 
