@@ -250,7 +250,8 @@ class _Exchange:
                 self._peer.answered()
                 asked = b",".join(value for name, value in self._info.headers if name == b"if-none-match")
                 relay = Relay(
-                    self._peer.name, self._peer.spec.url, self._rewriter, self._send, asked.decode("latin-1")
+                    self._peer.name, self._peer.spec.url, self._rewriter, self._send, asked.decode("latin-1"),
+                    self._info.request_id,
                 )  # fmt: skip
                 await relay.answer(response, is_head=self._method == "HEAD")
         except GatewayError as error:

@@ -113,7 +113,6 @@ class PeersWatch:
             return
         if self._problem:
             _log.info("The peers file %s is good again", self._path)
-        self._is_applied = False
         self._problem = ""
         self._watched = (str(self._path), *file.files)
         self._apply(file)

@@ -47,15 +47,19 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Gives one answer to one client.
 
-    `rewriter` is None where all ids are the same; `if_none_match` is what the client has already.
+    `rewriter` is None where all ids are the same; `if_none_match` is what the client has already, `request_id` what
+    logs call its request.
     """
 
-    def __init__(self, peer: str, url: str, rewriter: Rewriter | None, send: Send, if_none_match: str = "") -> None:
+    def __init__(
+        self, peer: str, url: str, rewriter: Rewriter | None, send: Send, if_none_match: str = "", request_id: str = "-"
+    ) -> None:
         self._peer = peer
         self._url = url
         self._rewriter = rewriter
         self._send = send
         self._if_none_match = if_none_match
+        self._request_id = request_id
 
     async def answer(self, response: httpx.Response, *, is_head: bool) -> None:
         """Send all of it. Raises httpx.HTTPError when the peer breaks off."""
@@ -91,7 +95,8 @@ class Relay:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _unchanged(self, response: httpx.Response, headers: Headers, first: bytes = b"") -> None:
-        _log.warning("An answer of peer '%s' has other ids than ours and is passed on as it is", self._peer)
+        text = "An answer of peer '%s' has other ids than ours and is passed on as it is (request %s)"
+        _log.warning(text, self._peer, self._request_id)
         await self._start(response.status_code, [*headers, (NOT_REWRITTEN, b"true")])
         await self._pass_on(response, first)
 
@@ -119,7 +124,8 @@ class Relay:
     async def _rest_unchanged(
         self, response: httpx.Response, headers: Headers, first: bytes, stream: AsyncIterator[bytes]
     ) -> None:
-        _log.warning("An answer of peer '%s' is longer than %d bytes and is passed on as it is", self._peer, MAX_JSON)
+        text = "An answer of peer '%s' is longer than %d bytes and is passed on as it is (request %s)"
+        _log.warning(text, self._peer, MAX_JSON, self._request_id)
         await self._start(response.status_code, [*headers, (NOT_REWRITTEN, b"true")])
         await self._send({"type": "http.response.body", "body": first, "more_body": True})
         async for chunk in stream:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -49,7 +49,10 @@ PASSED_ON = frozenset(
 )
 # Version, trace, parent, flags; a version to come may append more.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.{0,256})?")
+# One id, as programs and proxies make them: UUIDs, base64, ULIDs. It stands in log lines, so nothing else may.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=~-]{1,128}")
 _TRACE_KEY = "medkit.traceparent"
+_REQUEST_ID_KEY = "medkit.request_id"
 _ARRIVED_KEY = "medkit.arrived"
 # Of a fan-out call we ask in our own words: JSON, whole, unconditionally.
 _PASSED_ON_FAN_OUT = frozenset({b"x-client-id", b"accept-language", b"traceparent", b"tracestate", b"x-request-id"})
@@ -60,7 +63,8 @@ class RequestInfo:
     """One request as aggregation sees it.
 
     `via` are the instance ids of gateways it passed; `deadline_ms` what the sender would still wait when it arrived at
-    `received_at` (monotonic seconds), None for a client; `origins` whose entities are asked for, None: everybody's.
+    `received_at` (monotonic seconds), None for a client; `origins` whose entities are asked for, None: everybody's;
+    `request_id` what logs call it.
     """
 
     method: str = "GET"
@@ -73,6 +77,7 @@ class RequestInfo:
     authorization: bytes | None = None
     query: bytes = b""
     wants_partial_fail: bool = False
+    request_id: str = ""
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any], now: float | None = None) -> RequestInfo:
@@ -97,6 +102,7 @@ class RequestInfo:
             authorization=authorization[0] if authorization else None,
             query=query,
             wants_partial_fail=_wants_partial_fail(query),
+            request_id=request_id(scope),
         )
 
     def loops(self, own_id: str) -> bool:
@@ -150,22 +156,49 @@ def _trace(scope: Mapping[str, Any], found: dict[bytes, list[bytes]]) -> tuple[t
     Made once for each request. A `traceparent` that is none is replaced, and its `tracestate` is void then (W3C Trace
     Context). The request is marked as not recorded, because nobody records it here.
     """
-    given = found.get(b"traceparent", [])
-    is_good = len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) is not None
-    if is_good and b"x-request-id" in found:
-        return ()
-    if not is_good:
-        found.pop(b"traceparent", None)
-        found.pop(b"tracestate", None)
+    trace, is_good = _traceparent(scope, found.get(b"traceparent", []))
+    named = _id_of(scope, found.pop(b"x-request-id", []), trace).encode()
+    if is_good:
+        return ((b"x-request-id", named),)
+    found.pop(b"traceparent", None)
+    found.pop(b"tracestate", None)
+    return ((b"traceparent", trace.encode()), (b"x-request-id", named))
+
+
+def request_id(scope: Mapping[str, Any]) -> str:
+    """What this request is called in logs, in its answer and at peers: the client's `X-Request-Id`, or one made here.
+
+    One that is longer than 128 characters, holds others than ids do, or comes twice, is replaced.
+    """
+    known = scope.get(_REQUEST_ID_KEY)
+    if known is None:
+        headers = scope.get("headers", ())
+        ids = [bytes(value) for name, value in headers if name == b"x-request-id"]
+        traces = [bytes(value) for name, value in headers if name == b"traceparent"]
+        known = _id_of(scope, ids, _traceparent(scope, traces)[0])
+    return str(known)
+
+
+def _id_of(scope: Mapping[str, Any], given: Sequence[bytes], trace: str) -> str:
+    known = scope.get(_REQUEST_ID_KEY)
+    if known is None:
+        is_good = len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) is not None
+        known = given[0].decode() if is_good else trace.split("-")[1]
+        if isinstance(scope, MutableMapping):
+            scope[_REQUEST_ID_KEY] = known
+    return str(known)
+
+
+def _traceparent(scope: Mapping[str, Any], given: Sequence[bytes]) -> tuple[str, bool]:
+    """The trace of a request, and whether it came with it; made once where it did not."""
+    if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]):
+        return given[0].decode("latin-1"), True
     made = scope.get(_TRACE_KEY)
     if made is None:
-        made = given[0].decode("latin-1") if is_good else _new_trace()
+        made = _new_trace()
         if isinstance(scope, MutableMapping):
             scope[_TRACE_KEY] = made
-    headers = [] if is_good else [(b"traceparent", made.encode())]
-    if b"x-request-id" not in found:
-        headers.append((b"x-request-id", made.split("-")[1].encode()))
-    return tuple(headers)
+    return str(made), False
 
 
 def _arrived(scope: Mapping[str, Any]) -> float:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..aggregation.request import request_id
 from ..errors import GatewayError, InvalidRequest
 from .answers import json_answer
 
@@ -135,12 +136,16 @@ class ErrorBoundary:
             # After the first byte there is no other status to give. The answer stays unfinished, and the server
             # breaks the connection for it, so that nobody takes the half for the whole.
             if started:
-                log.warning("%s %s ended early: %s", scope["method"], scope["path"], error.message)
+                log.warning("%s ended early: %s", _named(scope), error.message)
             else:
                 await error_answer(error)(scope, receive, send)
         except ClientDisconnect:
-            log.debug("%s %s: the client left", scope["method"], scope["path"])
+            log.debug("%s: the client left", _named(scope))
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s failed", _named(scope))
             if not started:
                 await internal_answer()(scope, receive, send)
+
+
+def _named(scope: Scope) -> str:
+    return f"{scope['method']} {scope['path']} (request {request_id(scope)})"

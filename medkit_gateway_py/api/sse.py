@@ -21,7 +21,7 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..aggregation.request import RequestInfo
+from ..aggregation.request import RequestInfo, request_id
 from ..errors import GatewayShutdown, ServiceUnavailable
 
 # Exactly these values: clients compare the content type as a string (QUIRKS A1).
@@ -232,7 +232,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client until it leaves."""
         kind = PEER if RequestInfo.from_scope(scope).via else CLIENT
-        stream = _Stream(self._source, self._keep_alive_s, receive, send)
+        stream = _Stream(self._source, self._keep_alive_s, receive, send, request_id(scope))
         with self._streams._slot(kind, stream):
             await stream.run(list(self.raw_headers), self._duration_s)
 
@@ -240,7 +240,8 @@ class EventStream(Response):
 class _Stream:
     """One client's stream while it is open."""
 
-    def __init__(self, source: Source, keep_alive_s: float, receive: Receive, send: Send) -> None:
+    def __init__(self, source: Source, keep_alive_s: float, receive: Receive, send: Send, request_id: str) -> None:
+        self._request_id = request_id
         self._source = source
         self._keep_alive_s = keep_alive_s
         self._receive = receive
@@ -289,7 +290,8 @@ class _Stream:
         with anyio.move_on_after(WRITE_S) as scope:
             await self._send(message)
         if scope.cancelled_caught:
-            _log.info("A client of an event stream took nothing for %.0f s and was cut off", WRITE_S)
+            text = "A client of an event stream took nothing for %.0f s and was cut off (request %s)"
+            _log.info(text, WRITE_S, self._request_id)
             self._is_broken = True
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> bool:

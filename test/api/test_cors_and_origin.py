@@ -27,11 +27,11 @@ def test_every_answer_to_an_allowed_origin_carries_the_headers(path: str) -> Non
     assert headers["access-control-allow-origin"] == PAGE
     assert headers["access-control-allow-methods"] == "GET, PUT, POST, DELETE, OPTIONS"
     allowed = headers["access-control-allow-headers"].split(", ")
-    assert {"Content-Type", "Accept", "If-None-Match", "Last-Event-ID", "X-Client-Id"} == set(allowed)
+    assert {"Content-Type", "Accept", "If-None-Match", "Last-Event-ID", "X-Client-Id", "X-Request-Id"} == set(allowed)
     assert headers["access-control-expose-headers"].startswith(
         "Content-Disposition, Content-Length, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
     )
-    assert "ETag" in headers["access-control-expose-headers"].split(", ")
+    assert {"ETag", "X-Request-Id"} <= set(headers["access-control-expose-headers"].split(", "))
     assert "access-control-allow-credentials" not in headers
 
 

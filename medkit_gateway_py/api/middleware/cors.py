@@ -17,9 +17,10 @@ EXPOSED = (
     "X-RateLimit-Reset",
     "Retry-After",
     "ETag",
+    "X-Request-Id",
 )
 # What our clients send beside the configured headers (DECISIONS 8, CLIENTS.md §0).
-ALWAYS_ALLOWED = ("If-None-Match", "Last-Event-ID", "X-Client-Id")
+ALWAYS_ALLOWED = ("If-None-Match", "Last-Event-ID", "X-Client-Id", "X-Request-Id")
 
 
 class Cors:

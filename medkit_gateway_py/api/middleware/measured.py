@@ -1,4 +1,4 @@
-"""Counts every request, whoever answers it. In front of everything, so refusals are counted, too."""
+"""Counts every request and names it in its answer, whoever answers. In front of everything: refusals, too."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...aggregation.request import request_id
 from ..metrics import Metrics
+
+REQUEST_ID = b"x-request-id"
 
 
 class Measured:
-    """Tells `Metrics` of each request when it is over."""
+    """Tells `Metrics` of each request when it is over; every answer has the `X-Request-Id` that logs and peers know."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -22,11 +25,15 @@ class Measured:
             await self._app(scope, receive, send)
             return
         status, size = "none", 0
+        own = (REQUEST_ID, request_id(scope).encode())
 
         async def watch(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                # A peer's answer names it, too. What is sent may be kept for the next one: it is not changed.
+                headers = [one for one in message.get("headers", ()) if one[0] != REQUEST_ID]
+                message = {**message, "headers": [*headers, own]}
             else:
                 size += len(message.get("body", b""))
             await send(message)

@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...aggregation.request import request_id
 from ...security.refusals import Refused, RevocationError
 from ..answers import JSON, json_answer
 from ..middleware.rate_limit import too_many
@@ -52,7 +53,8 @@ async def authorize(request: Request, authority: Authority) -> Response:
     except Refused as refused:
         # Not the id: who mistypes puts the secret there. Nor those that come too often: they would fill the log.
         if not refused.retry_after:
-            _log.warning("Refused to authorize a client at %s: %s", address, refused.description)
+            named = request_id(request.scope)
+            _log.warning("Refused to authorize a client at %s (request %s): %s", address, named, refused.description)
         raise
 
 
@@ -70,7 +72,7 @@ async def revoke(request: Request, authority: Authority) -> Response:
     try:
         await anyio.to_thread.run_sync(authority.revoke, token)
     except RevocationError as error:
-        _log.error("A token could not be revoked for good: %s", error)
+        _log.error("A token could not be revoked for good (request %s): %s", request_id(request.scope), error)
         description = "The token could not be revoked for good: it may count again after a restart of the gateway"
         return _oauth_error("temporarily_unavailable", description, 503)
     return json_answer({"status": "revoked"})
