@@ -92,6 +92,7 @@ class PeerClient:
         self._parsed = httpx.URL(url)
         self._base_path = self._parsed.raw_path.rstrip(b"/")
         self._problem = ""
+        self._pins: Pins | None = None
         self._hurried = False
         self.stats = stats or CallStats()
         self._transport = self._connections()
@@ -107,11 +108,18 @@ class PeerClient:
         access = self._access
         try:
             pins = Pins(access.fingerprints) if access.fingerprints else None
-            return PeerTransport(self._parsed, self.stats, context_of(access), pins, access.server_name, self._resolver)
+            context = context_of(access)
+            self._pins = pins
+            return PeerTransport(self._parsed, self.stats, context, pins, access.server_name, self._resolver)
         except TlsProblem as problem:
             self._problem = f"its TLS settings cannot be used: {problem}"
             _log.error("Peer '%s' is not asked: %s", self.name, self._problem)
             return PeerTransport(self._parsed, self.stats, resolver=self._resolver)
+
+    @property
+    def certificate(self) -> str:
+        """The SHA-256 of the certificate that the peer showed, where its settings pin one; else ""."""
+        return self._pins.shown if self._pins is not None else ""
 
     @property
     def base_path(self) -> bytes:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,6 +29,7 @@ from .peer_status import PeerStatus, health_block
 from .peers_watch import PeersWatch
 from .routing import FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection, tree_to_wire
+from .trust import Trust
 from .views import Views, peer_views
 
 if TYPE_CHECKING:
@@ -281,12 +283,13 @@ class Federation:
 
     async def _merge(self) -> None:
         now = time.monotonic()
-        self._views = peer_views(list(self._peers.values()), self.identity, now, self._memory.way)
+        trust = self._trust()
+        is_pinned = partial(self._memory.is_pinned, trust=trust)
+        self._views = peer_views(list(self._peers.values()), self.identity, now, self._memory.way, is_pinned)
         aggregation = self.config.aggregation
-        static = {peer.name for peer in self._peers.values() if peer.spec.source in CONFIGURED}
         local = self._local if self._local_seq else None
         self._admitted = self._memory.admit(
-            self._views.views, self.identity.id, local, static, aggregation.max_hops, now
+            self._views.views, self.identity.id, local, trust, aggregation.max_hops, now
         )
         self._look_again(self._admitted.again_in)
         options = MergeOptions(naming=aggregation.naming, max_hops=aggregation.max_hops, peers=self.peer_names())
@@ -307,6 +310,14 @@ class Federation:
         new = replace(merged.tree, version=self.tree.version)
         if new != self.tree:
             self._swap(replace(new, version=self.tree.version + 1))
+
+    def _trust(self) -> Trust:
+        peers = self._peers.values()
+        return Trust(
+            static={peer.name for peer in peers if peer.spec.source in CONFIGURED},
+            certificates={peer.name: peer.certificate for peer in peers if peer.certificate},
+            accepted={pin for peer in peers if peer.spec.access is not None for pin in peer.spec.access.fingerprints},
+        )
 
     def _look_again(self, in_s: float | None) -> None:
         """Merge again when time alone will change what is believed."""

@@ -20,10 +20,11 @@ import orjson
 
 from ..state import OriginRecord
 from .merge_state import Chosen, Way
-from .origins import OriginMemory, Pin, Remembered
+from .origins import OriginMemory, Remembered
 from .retained import lasting
 from .section_reader import section_from_wire
 from .sections import OriginSection, section_to_wire
+from .trust import Pin
 
 if TYPE_CHECKING:
     from ..entities.ids import GivenIds
@@ -144,7 +145,8 @@ def _record(one: Remembered) -> OriginRecord:
     boot_id, seq = one.age or ("", 0)
     way = one.way or Way("", "")
     plate = orjson.dumps(section_to_wire(way.section)).decode() if way.section is not None else ""
-    return OriginRecord(one.origin, boot_id, seq, one.pin.peer if one.pin else "", "", way.peer, way.label, plate)
+    pin = one.pin or Pin("")
+    return OriginRecord(one.origin, boot_id, seq, pin.peer, pin.certificate, way.peer, way.label, plate)
 
 
 def _remembered(record: OriginRecord) -> Remembered:
@@ -152,7 +154,7 @@ def _remembered(record: OriginRecord) -> Remembered:
     return Remembered(
         record.origin,
         (record.boot_id, record.seq) if record.boot_id else None,
-        Pin(record.pin) if record.pin else None,
+        Pin(record.pin, record.certificate) if record.pin else None,
         Way(record.peer, record.label, section) if record.peer else None,
     )
 

@@ -15,6 +15,7 @@ from ..entities.ids import GivenId
 from ..entities.tree import EntityTree
 from .merge_state import Chosen, Past, PeerView, Way
 from .routing import Warn
+from .trust import Pin, Trust
 from .unscanned import Unscanned
 
 # An origin that is only heard in an older state than the one we know was set back (its state directory is gone, and its
@@ -33,13 +34,6 @@ class Admitted:
     views: tuple[PeerView, ...] = ()
     warnings: tuple[Warn, ...] = ()
     again_in: float | None = None
-
-
-@dataclass(frozen=True)
-class Pin:
-    """Who alone may speak as an origin: the configured peer that it was first heard from directly."""
-
-    peer: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class _Looking:
     """One look at all claims."""
 
     own_id: str
-    static: Collection[str]
+    trust: Trust
     now: float
     claims: dict[str, list[Chosen]] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
@@ -114,6 +108,11 @@ class OriginMemory:
         """What is known of an origin now."""
         return Remembered(origin, self._ages.get(origin), self._pins.get(origin), self._ways.get(origin))
 
+    def is_pinned(self, origin: str, peer: str, trust: Trust) -> bool:
+        """Whether this peer is known to be this gateway by its certificate."""
+        pin = self._pins.get(origin)
+        return pin is not None and bool(pin.certificate) and trust.counts(pin) and trust.is_own_word(pin, peer)
+
     def retained(self, origin: str) -> Chosen | None:
         """What `unreachable: retain` keeps of it."""
         return self._retained.get(origin)
@@ -142,15 +141,15 @@ class OriginMemory:
         views: Sequence[PeerView],
         own_id: str,
         local: EntityTree | None,
-        static: Collection[str],
+        trust: Trust,
         max_hops: int,
         now: float,
     ) -> Admitted:
         """The views without the claims that must not be believed now.
 
-        `local` is our own tree, None before the first scan; `static` the names of configured peers.
+        `local` is our own tree, None before the first scan; `trust` who may say what.
         """
-        look = _Looking(own_id, static, now)
+        look = _Looking(own_id, trust, now)
         for view in views:
             for section in view.sections:
                 if section.state == "up" and section.is_usable(own_id, max_hops):
@@ -216,25 +215,31 @@ class OriginMemory:
         self._ages[origin] = age
 
     def _meet(self, look: _Looking) -> None:
-        """Note who each peer is; one that has become another gateway no longer vouches for the one it was."""
+        """Note who each peer is; one that has become another gateway no longer vouches for the one it was.
+
+        One that was known by its certificate still is.
+        """
         direct = {
             one.peer: origin for origin, claims in look.claims.items() for one in claims if len(one.section.path) == 1
         }
-        self._unpin([origin for origin, pin in self._pins.items() if direct.get(pin.peer, origin) != origin])
+        by_name = [(origin, pin.peer) for origin, pin in self._pins.items() if not pin.certificate]
+        self._unpin([origin for origin, peer in by_name if direct.get(peer, origin) != origin])
         self._direct.update(direct)
 
     def _judge(self, look: _Looking, origin: str, claims: list[Chosen]) -> None:
-        pinned = self._pins.get(origin)
-        # A peer that is configured no more vouches for nobody.
-        pin = pinned.peer if pinned is not None and pinned.peer in look.static else None
-        own_word = next((one for one in claims if one.peer == pin and len(one.section.path) == 1), None)
-        if own_word is not None:
-            # What a gateway says of itself, to us, is never older than what others say of it.
-            self._judge_others(look, origin, own_word, [one for one in claims if one is not own_word])
-            self._note_age(origin, own_word.section.age)
-            self._set_back_since.pop(origin, None)
-            return
+        pin = self._pins.get(origin)
+        if pin is not None and not look.trust.counts(pin):
+            # A peer that is configured no more vouches for nobody.
+            pin = None
         if pin is not None:
+            own_word = next((one for one in claims if _is_direct(one) and look.trust.is_own_word(pin, one.peer)), None)
+            if own_word is not None:
+                # What a gateway says of itself, to us, is never older than what others say of it.
+                self._judge_others(look, origin, own_word, [one for one in claims if one is not own_word])
+                self._note_age(origin, own_word.section.age)
+                self._set_back_since.pop(origin, None)
+                self._pin(look, origin, pin, own_word)
+                return
             claims = [one for one in claims if not self._poses(look, origin, one, pin)]
         if not claims:
             return
@@ -250,10 +255,17 @@ class OriginMemory:
         self._note_age(origin, newest)
         self._judge_boots(look, origin, claims, newest[0])
         for one in claims:
-            if pin is None and len(one.section.path) == 1 and one.peer in look.static:
-                pin = one.peer
-                self._pins[origin] = Pin(pin)
-                self._changed.add(origin)
+            if _is_direct(one):
+                pin = self._pin(look, origin, pin, one)
+
+    def _pin(self, look: _Looking, origin: str, pin: Pin | None, one: Chosen) -> Pin | None:
+        """Who speaks as this gateway from now on, of who did and who does now."""
+        new = look.trust.pin_by(one.peer)
+        if new is None or new == pin or (pin is not None and not look.trust.beats(one.peer, pin)):
+            return pin
+        self._pins[origin] = new
+        self._changed.add(origin)
+        return new
 
     def _judge_boots(self, look: _Looking, origin: str, claims: list[Chosen], boot: str) -> None:
         """Two boots of one gateway that stay are two gateways of one disk image, behind peers of ours (§2)."""
@@ -281,15 +293,19 @@ class OriginMemory:
             else:
                 look.again.append(since + CONTRADICTION_S)
 
-    def _poses(self, look: _Looking, origin: str, one: Chosen, pin: str) -> bool:
-        """Whether a peer that nobody configured says that it is the gateway which a configured one was."""
+    def _poses(self, look: _Looking, origin: str, one: Chosen, pin: Pin) -> bool:
+        """Whether a peer says that it is the gateway which another one is known to be."""
         known = self._ages.get(origin)
-        is_second_address = known is not None and known[0] == one.section.boot_id
-        if len(one.section.path) > 1 or one.peer == pin or one.peer in look.static or is_second_address:
+        is_known_start = known is not None and known[0] == one.section.boot_id
+        if not _is_direct(one) or look.trust.may_speak(pin, one.peer, is_known_start):
             return False
         look.refused.add((one.peer, origin))
         look.conflicts.setdefault(origin, set()).add(one.peer)
         return True
+
+
+def _is_direct(one: Chosen) -> bool:
+    return len(one.section.path) == 1
 
 
 def _trim(memory: dict[str, Any]) -> None:
@@ -301,7 +317,7 @@ def _conflict(origin: str, peers: set[str]) -> Warn:
     who = ", ".join(f"'{peer}'" for peer in sorted(peers))
     return Warn(
         "origin_conflict",
-        f"{who} says about the gateway {origin} what contradicts the configured peer that is this gateway; it is not"
+        f"{who} says about the gateway {origin} what contradicts the peer that is known to be this gateway; it is not"
         " believed.",
         peer_names=tuple(sorted(peers)),
     )

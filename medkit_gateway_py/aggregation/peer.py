@@ -65,6 +65,8 @@ class Peer:
         self.kind = ""
         self.gateway = GatewayIdentity("", "")
         self.sections: tuple[OriginSection, ...] | None = None
+        # The pinned certificate that it showed when it told its tree, "" for none.
+        self.certificate = ""
         self.breaker = Breaker()
         self.first_seen_boot = 0.0
         self.last_seen: float | None = None
@@ -357,15 +359,16 @@ class Peer:
     def _take(self, gateway: GatewayIdentity, sections: tuple[OriginSection, ...]) -> None:
         if self.paused:
             return
-        before = (self.gateway, self.sections)
+        before = (self.gateway, self.sections, self.certificate)
         if (gateway.id, gateway.boot_id) != (self.gateway.id, self.gateway.boot_id):
             self.first_seen_boot = time.monotonic()
         if self.sections is None:
             self._since = time.time()
             _log.info("Peer '%s' (%s) is online", self.name, self.spec.url)
         self.gateway, self.sections, self._unproven = gateway, sections, 0
+        self.certificate = self.client.certificate
         self.breaker.succeeded()
-        if (gateway, sections) != before:
+        if (gateway, sections, self.certificate) != before:
             self._changed()
 
     def _alive(self, started: float) -> None:
@@ -394,7 +397,7 @@ class Peer:
         if self.sections is None:
             return
         _log.warning("Peer '%s' (%s) is offline: %s", self.name, self.spec.url, reason)
-        self.kind, self.sections, self._since = "", None, time.time()
+        self.kind, self.certificate, self.sections, self._since = "", "", None, time.time()
         self._compatible.forget()
         self._changed()
 

@@ -55,9 +55,13 @@ def _reason(error: Exception) -> str:
 
 
 class Pins(aiohttp.Fingerprint):
-    """Several pins for aiohttp, which checks them right after the handshake, before anything is sent."""
+    """Several pins for aiohttp, which checks them right after the handshake, before anything is sent.
+
+    `shown`: the one of them that the newest connection showed, "" before there is one.
+    """
 
     def __init__(self, fingerprints: tuple[str, ...]) -> None:
+        self.shown = ""
         self._digests = frozenset(bytes.fromhex(text) for text in fingerprints)
         super().__init__(bytes.fromhex(fingerprints[0]))
 
@@ -69,3 +73,4 @@ class Pins(aiohttp.Fingerprint):
         if certificate is None or got not in self._digests:
             host, port, *_ = transport.get_extra_info("peername") or ("", 0)
             raise aiohttp.ServerFingerprintMismatch(self.fingerprint, got, host, port)
+        self.shown = got.hex()

@@ -39,19 +39,29 @@ class Views:
 
 
 def peer_views(
-    peers: Sequence[Peer], own: GatewayIdentity, now: float, way: Callable[[str], object] = lambda _: None
+    peers: Sequence[Peer],
+    own: GatewayIdentity,
+    now: float,
+    way: Callable[[str], object] = lambda _: None,
+    is_pinned: Callable[[str, str], bool] = lambda *_: False,
 ) -> Views:
     """The views of all peers that are online, configured ones first; sets each peer's `role`.
 
     `way` is the memory of origins. A peer that was told apart from another of its identity stays so while that one is
-    away, also over our restarts: otherwise it would get the ids of the other's robot.
+    away, also over our restarts: otherwise it would get the ids of the other's robot. `is_pinned` says of an instance
+    id and a peer whether that one is known to be this gateway by its certificate.
     """
     views: list[PeerView] = []
     warnings: list[Warn] = []
     first_of: dict[str, Peer] = {}
     undecided = False
     copies = {peer.name for peer in peers if way(_id_of_copy(peer.gateway.id, peer.name)) is not None}
-    for peer in sorted(peers, key=lambda one: (one.name in copies, RANK.get(one.spec.source, 1))):
+
+    def rank(peer: Peer) -> tuple[bool, int, bool]:
+        is_second = not is_pinned(peer.gateway.id, peer.name)
+        return (peer.name in copies, RANK.get(peer.spec.source, 1), is_second)
+
+    for peer in sorted(peers, key=rank):
         if peer.sections is None:
             continue
         gateway = peer.gateway
@@ -63,7 +73,9 @@ def peer_views(
         is_second_address = known is not peer and known.gateway.boot_id == gateway.boot_id
         is_copy = peer.name in copies and not is_second_address
         is_clone = gateway.id == own.id or is_copy or (known is not peer and _are_clones(known, peer, now))
-        if is_clone and known.spec.source in CONFIGURED and peer.spec.source not in CONFIGURED:
+        is_configured = [one.spec.source in CONFIGURED for one in (known, peer)]
+        is_certified = [is_pinned(gateway.id, one.name) for one in (known, peer)]
+        if is_clone and (is_configured == [True, False] or is_certified == [True, False]):
             peer.role = "refused"
             warnings.append(_impostor(gateway.id, known.name, peer.name))
             views.append(PeerView(peer.name, ()))
@@ -119,8 +131,8 @@ def _id_of_copy(instance_id: str, peer: str) -> str:
 def _impostor(instance_id: str, configured: str, peer: str) -> Warn:
     return Warn(
         "origin_conflict",
-        f"'{peer}', which was discovered, says that it is the gateway {instance_id}; that is the configured peer"
-        f" '{configured}'. It is not believed.",
+        f"'{peer}' says that it is the gateway {instance_id}; that is '{configured}', which is configured or has its"
+        " certificate pinned. It is not believed.",
         peer_names=(peer,),
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,11 +16,13 @@ import pytest
 
 from medkit_gateway_py import state as state_module
 from medkit_gateway_py.aggregation import origin_keeper
+from medkit_gateway_py.aggregation.access import Access
 from medkit_gateway_py.aggregation.peer_discovery import ADDED, PeerEvent, PeerSpec
 from medkit_gateway_py.aggregation.routing import Away, FederatedTree
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.entities.model import Kind
 from medkit_gateway_py.state import OriginRecord, StateError, StateStore
+from support.certificates import Authority
 from support.fake_peer import TestGateway, running, tree_of
 from support.waiting import async_eventually
 
@@ -70,6 +74,44 @@ async def test_nobody_poses_as_a_configured_peer_after_our_restart(tmp_path: Pat
             assert not a.federation.tree.apps
             assert a.federation.tree.resolve(Kind.APP, "nav") == Away("b")
         await b.start(b.port)
+
+
+async def test_nobody_poses_as_a_gateway_that_is_known_by_its_certificate(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).certificate("b")
+    pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
+    b = with_boot(TestGateway("b", {}, tls=(certificate, key)), "00000005-0")
+    rogue = with_boot(TestGateway("rogue", {}), "00000005-0", b.identity.id)
+    later = with_boot(TestGateway("later", {}), "00000009-0", b.identity.id)
+    async with running(b, rogue, later):
+        await b.serve_tree(tree_of(["nav"]))
+        for one in (rogue, later):
+            await one.serve_tree(tree_of(["nav", "trap"]))
+
+        def found_with_certificate(a: TestGateway) -> None:
+            a.federation.change(PeerEvent(ADDED, PeerSpec("b", b.url, "mdns", Access(fingerprints=(pin,)))))
+
+        async with gateway_on(tmp_path / "state", {}, allow_loopback_discovery=True) as a:
+            found_with_certificate(a)
+            await async_eventually(lambda: "nav" in a.federation.tree.apps)
+            found_by_mdns(a, "later", later.url)
+            await async_eventually(lambda: conflicting(a) == ["later"], within=10)
+            assert set(a.federation.tree.apps) == {"nav"}
+            assert "duplicate_instance_id" not in codes(a)
+            await b.stop()
+            await async_eventually(lambda: not a.federation.tree.apps, within=10)
+            assert conflicting(a) == ["later"]
+        async with gateway_on(tmp_path / "state", {}, allow_loopback_discovery=True) as a:
+            found_by_mdns(a, "rogue", rogue.url)
+            found_with_certificate(a)
+            await async_eventually(lambda: conflicting(a) == ["rogue"], within=10)
+            assert not a.federation.tree.apps
+            await b.start(b.port)
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"nav"}, within=15)
+
+
+def conflicting(gateway: TestGateway) -> list[str]:
+    """The peers that are not believed."""
+    return [name for one in gateway.federation.warnings() if one.code == "origin_conflict" for name in one.peer_names]
 
 
 async def test_an_older_state_is_not_shown_after_our_restart(tmp_path: Path) -> None:

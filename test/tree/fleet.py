@@ -12,6 +12,7 @@ from medkit_gateway_py.aggregation.merge import MergeOptions, Parts, PeerView, m
 from medkit_gateway_py.aggregation.origins import OriginMemory
 from medkit_gateway_py.aggregation.routing import FederatedTree
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
+from medkit_gateway_py.aggregation.trust import Trust
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.layers import LayerOptions, local_tree
 from medkit_gateway_py.entities.model import Component, GraphNode
@@ -93,8 +94,8 @@ class Gateway:
             return False
         self._seen = seen
         views = [PeerView(name, documents[name]) for name in self.links if name in documents]
-        static = set(self.links) - self.discovered
-        admitted = self.memory.admit(views, self.identity.id, self.local if self.seq else None, static, 8, now)
+        trust = Trust(static=set(self.links) - self.discovered)
+        admitted = self.memory.admit(views, self.identity.id, self.local if self.seq else None, trust, 8, now)
         self._again = float("inf") if admitted.again_in is None else now + admitted.again_in
         options = MergeOptions(naming=self.naming, peers=tuple(self.links))
         arguments = (self.identity, self.local, self.seq, admitted.views, self.given, options, self.memory.past)

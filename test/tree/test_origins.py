@@ -10,6 +10,7 @@ from medkit_gateway_py.aggregation.merge_state import Chosen
 from medkit_gateway_py.aggregation.origins import CONTRADICTION_S, SET_BACK_S, OriginMemory
 from medkit_gateway_py.aggregation.routing import Away, Shared
 from medkit_gateway_py.aggregation.sections import OriginSection
+from medkit_gateway_py.aggregation.trust import Trust
 from medkit_gateway_py.aggregation.unscanned import SCAN_S
 from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.model import App, Component, Function, Kind
@@ -31,9 +32,10 @@ def claim(path: str, boot: int, seq: int = 1, *keys: str) -> OriginSection:
 class Listener:
     """A gateway `own` with an OriginMemory; `hears` gives what it believes: (peer, origin, boot) of each claim."""
 
-    def __init__(self, *static: str, local: EntityTree | None = NO_TREE) -> None:
+    def __init__(self, *static: str, local: EntityTree | None = NO_TREE, **certificates: str) -> None:
         self.memory = OriginMemory()
         self.static, self.local = static, local
+        self.certificates, self.accepted = certificates, set(certificates.values())
         self.warnings: list[tuple[str, tuple[str, ...]]] = []
         self.again: float | None = None
 
@@ -42,8 +44,9 @@ class Listener:
         self.memory = OriginMemory((), [self.memory.remembered(origin) for origin in self.memory.known()])
 
     def hears(self, now: float, **views: OriginSection) -> list[tuple[str, str, int]]:
+        trust = Trust(self.static, self.certificates, self.accepted)
         admitted = self.memory.admit(
-            [PeerView(peer, (section,)) for peer, section in views.items()], "own", self.local, self.static, 8, now
+            [PeerView(peer, (section,)) for peer, section in views.items()], "own", self.local, trust, 8, now
         )
         self.warnings = [(one.code, one.peer_names) for one in admitted.warnings]
         self.again = admitted.again_in
@@ -158,6 +161,66 @@ def test_a_peer_that_is_configured_no_more_vouches_for_nobody() -> None:
     assert one.hears(3, found=claim("d", 4)) == []
 
 
+def test_a_gateway_known_by_its_certificate_is_nobody_else_also_over_our_restart() -> None:
+    one = Listener(found="f1")
+    assert one.hears(0, found=claim("d", 5)) == [("found", "d", 5)]
+    for _ in range(2):
+        # Whoever answers can copy a boot id; neither does another accepted certificate make another gateway of it.
+        one.certificates = {"other": "f2"}
+        one.accepted = {"f1", "f2"}
+        assert one.hears(1, rogue=claim("d", 9)) == []
+        assert one.warnings == [("origin_conflict", ("rogue",))]
+        assert one.hears(2, rogue=claim("d", 5, 7)) == []
+        assert one.hears(3, other=claim("d", 9)) == []
+        assert one.warnings == [("origin_conflict", ("other",))]
+        # Further away nobody can show it.
+        assert one.hears(4, rogue=claim("r-d", 5)) == [("rogue", "d", 5)]
+        one.restarts()
+    # The same gateway under another name.
+    one.certificates = {"again": "f1"}
+    assert one.hears(5, again=claim("d", 6), rogue=claim("d", 7)) == [("again", "d", 6)]
+
+
+def test_a_configured_peer_with_a_certificate_keeps_its_place_against_one_without() -> None:
+    one = Listener("arm", "lan", arm="f1")
+    one.hears(0, arm=claim("d", 5))
+    # A second address that somebody configured, and no new start: it is believed.
+    assert one.hears(1, lan=claim("d", 5)) == [("lan", "d", 5)]
+    # A new start only from who shows the certificate.
+    assert one.hears(2, lan=claim("d", 6)) == []
+    assert one.warnings == [("origin_conflict", ("lan",))]
+    assert one.hears(3, arm=claim("d", 6), lan=claim("d", 6)) == [("arm", "d", 6)]
+    assert one.hears(4, lan=claim("d", 6)) == [("lan", "d", 6)]
+
+
+def test_a_configured_peer_may_get_another_certificate() -> None:
+    one = Listener("arm", arm="f1")
+    one.hears(0, arm=claim("d", 5))
+    one.certificates, one.accepted = {"arm": "f2"}, {"f1", "f2"}
+    assert one.hears(1, arm=claim("d", 6)) == [("arm", "d", 6)]
+    one.certificates = {"found": "f1"}
+    assert one.hears(2, found=claim("d", 7)) == []
+    one.certificates = {"found": "f2"}
+    assert one.hears(3, found=claim("d", 8)) == [("found", "d", 8)]
+
+
+def test_a_certificate_that_is_accepted_no_more_pins_nothing() -> None:
+    one = Listener(found="f1")
+    one.hears(0, found=claim("d", 5))
+    one.certificates, one.accepted = {"found": "f2"}, {"f2"}
+    assert one.hears(1, found=claim("d", 6)) == [("found", "d", 6)]
+    assert one.hears(2, rogue=claim("d", 7)) == []
+
+
+def test_a_configured_peer_beats_one_that_was_found_with_a_certificate() -> None:
+    one = Listener("vpn", found="f1")
+    one.hears(0, found=claim("d", 5))
+    assert one.hears(1, vpn=claim("d", 6)) == [("vpn", "d", 6)]
+    # From now on that is the one.
+    one.certificates = {}
+    assert one.hears(2, rogue=claim("d", 7)) == []
+
+
 def test_what_changed_is_told_once() -> None:
     one = Listener("d_peer")
     one.hears(0, d_peer=claim("d", 1))
@@ -184,7 +247,7 @@ def test_a_node_of_a_shared_graph_waits_for_our_own_scan_but_not_for_ever() -> N
     one = Listener(local=ours)
 
     def apps(now: float) -> set[str]:
-        admitted = one.memory.admit([PeerView("b", (claim("b", 1, 1, "k1", "k2"),))], "own", one.local, (), 8, now)
+        admitted = one.memory.admit([PeerView("b", (claim("b", 1, 1, "k1", "k2"),))], "own", one.local, Trust(), 8, now)
         one.again = admitted.again_in
         return set(admitted.views[0].sections[0].tree.apps)
 
@@ -201,10 +264,10 @@ def test_a_node_of_a_shared_graph_waits_for_our_own_scan_but_not_for_ever() -> N
 def test_before_our_first_scan_no_node_with_a_graph_is_taken_from_a_peer() -> None:
     one = Listener(local=None)
     views = [PeerView("b", (claim("b", 1, 1, "k"),))]
-    admitted = one.memory.admit(views, "own", None, (), 8, 1)
+    admitted = one.memory.admit(views, "own", None, Trust(), 8, 1)
     assert not admitted.views[0].sections[0].tree.apps
     assert admitted.again_in is not None
-    assert one.memory.admit(views, "own", NO_TREE, (), 8, 2).views[0].sections[0].tree.apps
+    assert one.memory.admit(views, "own", NO_TREE, Trust(), 8, 2).views[0].sections[0].tree.apps
 
 
 def test_two_boots_of_one_gateway_behind_peers_are_told_of_when_they_stay() -> None:
