@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from medkit_gateway_py.aggregation import forward
 from medkit_gateway_py.aggregation.fan_out import FanOut
 from medkit_gateway_py.api import gathering
 from medkit_gateway_py.api.answers import json_answer
+from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.model import App, Component
 from medkit_gateway_py.entities.tree import EntityTree
 from medkit_gateway_py.ros.parameter_values import NodeFailed, NodeUnavailable, Parameter, Value
@@ -337,6 +339,23 @@ def test_a_peer_that_is_missing_is_named_and_may_have_what_nobody_else_has(monke
     assert (medkit["partial"], medkit["failed_peers"]) == (True, ["b"])
     assert robot.get("/components/host/configurations/rate").status_code == 200
     assert error(robot.get("/components/host/configurations/speed"))[:2] == (502, "x-medkit-peer-unavailable")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_bare_id_writes_to_nobody_while_a_gateway_is_away_whose_node_may_be_meant(mine: bool) -> None:
+    sensor = App("sensor", component_id="host", fqn=SENSOR)
+    tree = EntityTree(components={"host": Component("host")}, apps={"sensor": sensor})
+    theirs = EntityTree(components={"host": Component("host")}, apps={"arm": App("arm", component_id="host")})
+    given = GivenIds()
+    ours, others = (tree, {}) if mine else (EntityTree(), {"c": tree})
+    merged(ours, given, {**others, "b": theirs})
+    away = replace(merged(ours, given, {**others, "b": None}), away={"instance-b": "b"})
+    robot = Api(gateway(away, nodes=nodes(), enabled=True))
+    expected = (400, "invalid-request", "Aggregated configuration requires app_id prefix")
+    assert error(robot.put("/components/host/configurations/rate", json={"data": 1}))[:3] == expected
+    assert error(robot.request("DELETE", "/components/host/configurations/rate"))[:3] == expected
+    if mine:
+        assert robot.put("/components/host/configurations/sensor:rate", json={"data": 20}).status_code == 200
 
 
 def test_a_parameter_of_a_peer_has_the_id_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

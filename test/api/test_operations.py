@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -385,6 +386,15 @@ class TestAcrossGateways:
         answer = shared.request("POST", "/components/ecu/operations/fold/executions")
         assert (answer.status_code, answer.json()["parameters"]["failed_peers"]) == (502, ["b"])
         assert shared.get("/components/ecu/operations").json()["x-medkit"]["partial"] is True
+
+    def test_nothing_is_started_at_another_robot_while_one_is_missing_that_may_be_meant(self, shared: Api) -> None:
+        self.found = replace(self.found, failed=["c"])
+        answer = shared.request("POST", "/components/ecu/operations/fold/executions")
+        assert (answer.status_code, answer.json()["parameters"]["failed_peers"]) == (502, ["c"])
+        assert self.passed_on == []
+        assert shared.get("/components/ecu/operations/fold").status_code == 200
+        shared.request("POST", "/components/ecu/operations/arm:fold/executions")
+        assert [path for _, path, _ in self.passed_on] == ["/api/v1/apps/arm/operations/fold/executions"]
 
     def test_an_operation_here_is_called_here(self, shared: Api) -> None:
         answer = shared.request("POST", "/components/ecu/operations/lidar:calibrate/executions")

@@ -174,6 +174,22 @@ def test_a_write_to_what_a_missing_robot_may_have_is_502_and_goes_nowhere(monkey
     assert pair.topics.published == []
 
 
+def test_a_write_to_what_another_has_while_one_is_missing_is_502_and_a_qualified_one_goes_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = Pair(monkeypatch)
+    pair.gather(monkeypatch, failed=["c"])
+    answer = pair.a.put("/components/robot/data/arm/state", json=WRITE)
+    assert (answer.status_code, answer.json()["parameters"]["failed_peers"]) == (502, ["c"])
+    assert pair.asked == pair.topics.published == pair.topics_b.published == []
+    assert pair.a.get("/components/robot/data/arm/state").status_code == 200
+    # Who says which robot is meant, and who means our own, is not kept waiting for another.
+    assert pair.a.put("/components/robot/data/arm:/arm/state", json=WRITE).status_code == 200
+    assert [one[0] for one in pair.topics_b.published] == ["/arm/state"]
+    assert pair.a.put("/components/robot/data/scan", json=WRITE).status_code == 200
+    assert [one[0] for one in pair.topics.published] == ["/scan"]
+
+
 def test_a_write_to_a_component_of_two_others_is_never_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     local, given = runtime_tree([node("cam")])
     leaf = EntityTree(components={"plc": Component("plc")}, apps={"io": App("io", component_id="plc")})

@@ -298,10 +298,12 @@ def _config_id(request: Request) -> str:
 
 
 def _single(context: GatewayContext, row: Row, served: Local | Shared, config_id: str) -> Target:
-    """The one node of a write: an entity with several needs the member in the id."""
+    """The one node of a write: an entity with several needs the member in the id, also while some of them are away."""
     target = _address(context, row, served, config_id)
-    members = members_of(context.federation.tree, served.entity.kind, served.entity.id)
-    if members.is_aggregated and not target.qualified:
+    tree = context.federation.tree
+    members = members_of(tree, served.entity.kind, served.entity.id)
+    has_more = isinstance(served, Shared) and bool(tree.missing(served.entity.kind, served.entity.id))
+    if (members.is_aggregated or has_more) and not target.qualified:
         raise InvalidRequest(
             "Aggregated configuration requires app_id prefix",
             details=f"Use <app_id>{SEPARATOR}<parameter>",

@@ -223,9 +223,9 @@ async def _find(
         raise _ambiguous("more than one member provides it", entity_id, topic, candidates)
     if here:
         return target
-    if there:
-        return Target(entity_id, topic, topic, there[0])
     failed = gathered.medkit.get("failed_peers")
+    if there and not (writing and failed):
+        return Target(entity_id, topic, topic, there[0])
     if writing and failed:
         # It may be theirs: a command must not end up at another robot.
         raise PeerUnavailable(

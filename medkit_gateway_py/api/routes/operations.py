@@ -99,7 +99,7 @@ def start_execution(rooms: Rooms, row: Row) -> Handler:
         if type_name is not None and not isinstance(type_name, str):
             raise _field("type", "expected a string")
         served = served_here(context, request, row)
-        found = await _find(context, request, row, served)
+        found = await _find(context, request, row, served, starting=True)
         if found.operation is None:
             return PassOn(found.path("executions"), body)
         operation = found.operation
@@ -268,11 +268,14 @@ async def _execution(
     )
 
 
-async def _find(context: GatewayContext, request: Request, row: Row, served: Local | Remote | Shared) -> Found:
+async def _find(
+    context: GatewayContext, request: Request, row: Row, served: Local | Remote | Shared, *, starting: bool = False
+) -> Found:
     """The one operation that an id means.
 
     Raises OperationNotFound, InvalidRequest when it could mean several, ResourceNotFound for a member that is none,
-    and PeerUnavailable when the gateway that may have it does not answer.
+    and PeerUnavailable when the gateway that may have it does not answer. What is to be started is not looked for at
+    another gateway as long as one is away that may have it, too: a command must not end up at another robot.
     """
     kind = row.kind
     assert kind is not None
@@ -298,7 +301,7 @@ async def _find(context: GatewayContext, request: Request, row: Row, served: Loc
         raise _ambiguous(kind, named, operation_id, here, there)
     if here:
         return Found(here[0])
-    if there:
+    if there and not (starting and failed and not member):
         return Found(None, owner(there[0]), bare_id(there[0]), there[0])
     if failed:
         raise PeerUnavailable(
