@@ -6,6 +6,7 @@ tests of their own with real sockets.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -15,9 +16,10 @@ from medkit_gateway_py.aggregation import forward
 from medkit_gateway_py.aggregation.fan_out import FanOut
 from medkit_gateway_py.aggregation.routing import Warn
 from medkit_gateway_py.api import gathering
+from medkit_gateway_py.entities.ids import GivenIds
 from medkit_gateway_py.entities.model import App, Area, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
-from support.api import NUMBER, OWN, Api, PeerStatus, Topics, gateway, merged, node, runtime_tree
+from support.api import NUMBER, OWN, Api, Parameters, PeerStatus, Topics, gateway, merged, node, runtime_tree
 
 B = PeerStatus("b", "http://127.0.0.1:8081", "online", "closed", instance_id="instance-b")
 WRITE = {"type": NUMBER, "data": {"data": 1.0}}
@@ -206,17 +208,45 @@ def test_a_write_to_a_component_of_two_others_is_never_made_here(monkeypatch: py
     assert topics.published == []
 
 
-def test_when_a_peer_does_not_answer_the_list_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    api = Pair(monkeypatch).a
-    for path in ("/components/robot/data", "/functions/front/faults", "/faults", "/version-info"):
-        medkit = api.get(path).json()["x-medkit"]
-        assert medkit["partial"] is True
-        assert medkit["failed_peers"] == ["b"]
-        assert medkit["peers"]["b"]["status"] == "failed"
-        refused = api.get(f"{path}?partial=fail")
-        assert refused.status_code == 503
-        assert refused.json()["error_code"] == "service-unavailable"
-        assert refused.json()["parameters"]["failed_peers"] == ["b"]
+def shared_robot(name: str) -> EntityTree:
+    """An area, a component and a function of the same ids at every gateway, with an app of its own."""
+    return EntityTree(
+        areas={"front": Area("front")},
+        components={"arm": Component("arm", area="front")},
+        apps={name: App(name, component_id="arm", fqn=f"/{name}")},
+        functions={"move": Function("move", hosts=(name,))},
+    )
+
+
+GATHERED = [
+    "/faults",
+    "/version-info",
+    *(
+        f"{entity}/{collection}"
+        for entity in ("/areas/front", "/components/arm", "/functions/move")
+        for collection in ("data", "operations", "faults", "configurations", "logs")
+    ),
+]
+
+
+@pytest.mark.parametrize("path", [*GATHERED, "/x-medkit/fleet/faults"])
+@pytest.mark.parametrize("b_is_up", [True, False])
+def test_when_a_peer_does_not_answer_every_gathered_list_says_so(path: str, b_is_up: bool) -> None:
+    given = GivenIds()
+    tree = merged(shared_robot("cam"), given, {"b": shared_robot("nav")})
+    if not b_is_up:
+        # It had a share of all of them, and is away now.
+        tree = dataclasses.replace(merged(shared_robot("cam"), given, {"b": None}), away={"instance-b": "b"})
+    api = Api(gateway(tree, enabled=True, peers=[B], nodes=Parameters({"/cam": {}})))
+    medkit = api.get(path).json()["x-medkit"]
+    assert (medkit["partial"], medkit["failed_peers"]) == (True, ["b"])
+    assert medkit["peers"]["b"]["status"] == "failed"
+    refused = api.get(f"{path}?partial=fail")
+    assert (refused.status_code, refused.json()["error_code"]) == (503, "service-unavailable")
+    assert refused.json()["parameters"]["failed_peers"] == ["b"]
+    alone = api.get(path, headers={"X-Medkit-No-Fan-Out": "1"})
+    assert alone.status_code == 200
+    assert not {"partial", "failed_peers", "peers"} & set(alone.json().get("x-medkit", {}))
 
 
 def test_the_share_of_a_peer_that_is_down_is_missing_too(monkeypatch: pytest.MonkeyPatch) -> None:
