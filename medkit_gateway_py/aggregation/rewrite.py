@@ -34,6 +34,12 @@ _APP_IDS = frozenset({"member_ids"})
 _ENTITY_IDS = frozenset({"aggregation_sources", "source_ids"})
 _ITEM_IDS = frozenset({"operation_ids", "data_ids"})
 _APP_LINK = re.compile(r"(?P<head>/api/v1/apps/)(?P<id>[A-Za-z0-9_-]+)(?P<tail>[/?#].*)?", re.DOTALL)
+# An item of an entity of several members: `member:item` (API.md §4.1, §5.1, §6.2).
+_ITEM_LINK = re.compile(
+    r"(?P<head>/api/v1/(?:areas|components|functions)/[A-Za-z0-9_-]+/(?:data|operations|configurations)/)"
+    r"(?P<id>[A-Za-z0-9_-]+)(?P<tail>(?::|%3A|%3a).*)",
+    re.DOTALL,
+)
 # Bulk-data links come without the prefix of the API (CLIENTS.md §1).
 _BARE_LINK = re.compile(r"(?P<head>/apps/)(?P<id>[A-Za-z0-9_-]+)(?P<tail>/.*)?", re.DOTALL)
 MAX_DEPTH = 64
@@ -158,7 +164,7 @@ class Rewriter:
             if name in _ENTITY_ID:
                 return self._entity_or_app(value)
             if name == "bulk_data_uri":
-                return self._replace(_BARE_LINK, value) if not value.startswith(API) else self.link(value)
+                return self.link(value) if value.startswith(API) else _replace(_BARE_LINK, value, self.ids)
             return self.link(value)
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             if name in _APP_IDS or name == "hosts" or (name in ("depends_on", "dependsOn") and self.kind is Kind.APP):
@@ -184,16 +190,7 @@ class Rewriter:
 
     def link(self, text: str) -> str:
         """A link into the API, `text` itself when it is none."""
-        return self._replace(_APP_LINK, text)
-
-    def _replace(self, pattern: re.Pattern[str], text: str) -> str:
-        if not text.startswith("/"):
-            return text
-        match = pattern.fullmatch(text)
-        if match is None or match["id"] not in self.ids:
-            return text
-        tail = match["tail"] or ""
-        return f"{match['head']}{self.ids[match['id']]}{tail}"
+        return _replace(_APP_LINK, _replace(_ITEM_LINK, text, self.ids), self.ids)
 
     def etag(self, etag: str) -> str:
         """The ETag of the rewritten answer: weak, and made of the peer's and of the ids that went into it."""
@@ -218,10 +215,8 @@ class Rewriter:
         """The body that creates a trigger or a subscription: its `resource` is a link (API.md §10.3, §10.4)."""
         if not isinstance(body, dict) or not isinstance(body.get("resource"), str):
             return body
-        match = _APP_LINK.fullmatch(body["resource"])
-        if match is None or match["id"] not in self._reverse:
-            return body
-        return {**body, "resource": f"{match['head']}{self._reverse[match['id']]}{match['tail'] or ''}"}
+        resource = _replace(_APP_LINK, _replace(_ITEM_LINK, body["resource"], self._reverse), self._reverse)
+        return {**body, "resource": resource}
 
     def rest(self, rest: str) -> str:
         """The raw rest of a path behind the entity's id; `member:` of an item id becomes the peer's.
@@ -235,6 +230,14 @@ class Rewriter:
             return rest
         there = self._reverse.get(unquote(match["member"]))
         return rest if there is None else f"{match['head']}{there}{match['tail']}"
+
+
+def _replace(pattern: re.Pattern[str], text: str, ids: Mapping[str, str]) -> str:
+    """The link with another id in it; `text` itself when it is no such link."""
+    match = pattern.fullmatch(text) if text.startswith("/") else None
+    if match is None or match["id"] not in ids:
+        return text
+    return f"{match['head']}{ids[match['id']]}{match['tail'] or ''}"
 
 
 def _is_our_payload(payload: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import httpx
@@ -415,6 +416,23 @@ async def test_a_location_leads_through_this_gateway() -> None:
         for location in ("/api/v1/apps/cam/locks/1", f"{b.url}/api/v1/apps/cam/locks/1"):
             found = await client.post(f"{a.url}/api/v1/apps/b__cam/locks", headers={"x-client-id": location})
             assert found.headers["location"] == "/api/v1/apps/b__cam/locks/1"
+
+
+async def test_the_location_of_what_a_member_does_names_the_member_as_it_is_called_here() -> None:
+    async def started(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, {"id": "7"}, 202, [(b"location", f"{quote(scope['path'])}/7".encode())])
+
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"], component="arm"))
+        b.routes["/api/v1/components/arm/operations/cam:go/executions"] = started
+        a = TestGateway("a", {"b": b.url})
+        async with running(a), httpx.AsyncClient() as client:
+            await a.serve_tree(tree_of(["cam"]))
+            await async_eventually(lambda: "b__cam" in a.federation.tree.apps)
+            path = "/api/v1/components/arm/operations/b__cam%3Ago/executions"
+            found = await client.post(f"{a.url}{path}")
+            assert (found.status_code, found.headers["location"]) == (202, f"{path}/7")
 
 
 async def test_the_resource_of_a_new_trigger_goes_out_with_the_peers_id_and_comes_back_with_ours() -> None:

@@ -47,6 +47,14 @@ REWRITTEN: list[tuple[str, Any, Any]] = [
         {"capabilities": [{"name": "data", "href": "/api/v1/apps/cam/data"}]},
         {"capabilities": [{"name": "data", "href": "/api/v1/apps/b__cam/data"}]},
     ),
+    (
+        "links to items of a member",
+        {"observed_resource": "/api/v1/components/arm/data/cam:/t", "x": ["/api/v1/functions/f/operations/nav%3Ago/y"]},
+        {
+            "observed_resource": "/api/v1/components/arm/data/b__cam:/t",
+            "x": ["/api/v1/functions/f/operations/b__nav%3Ago/y"],
+        },
+    ),
     ("entity_id", {"x-medkit": {"entity_id": "cam"}}, {"x-medkit": {"entity_id": "b__cam"}}),
     ("member_ids", {"x-medkit": {"member_ids": ["cam", "x"]}}, {"x-medkit": {"member_ids": ["b__cam", "x"]}}),
     (
@@ -163,6 +171,8 @@ UNTOUCHED: list[tuple[str, Any]] = [
     ("a trigger's condition", {"id": "t", "trigger_condition": {"target_value": {"entity_id": "cam"}}}),
     ("a nameplate", {"x-medkit": {"identity": {"entity_id": "cam", "extra": {"id": "cam:x"}}}}),
     ("a component of the same id", {"id": "cam", "type": "component", "href": "/api/v1/components/cam"}),
+    ("a link to an item that is called as an app is", {"href": "/api/v1/components/arm/operations/cam", "id": "cam"}),
+    ("a link to a fault with a colon", {"href": "/api/v1/components/arm/faults/cam:x"}),
     ("a link to a component of the same id", {"belongs-to": "/api/v1/components/cam"}),
     ("an app whose id only begins so", {"href": "/api/v1/apps/camera", "id": "camera"}),
     ("text that only holds a link", {"details": "see /api/v1/apps/cam", "url": "http://x/api/v1/apps/cam"}),
@@ -231,6 +241,8 @@ def test_etags_are_made_anew_and_turned_back() -> None:
 def test_the_body_of_a_trigger_goes_out_with_the_peers_id() -> None:
     one = rewriter()
     assert one.request_body({"resource": "/api/v1/apps/b__cam/faults"}) == {"resource": "/api/v1/apps/cam/faults"}
+    shared = {"resource": "/api/v1/components/arm/data/b__cam:/t"}
+    assert one.request_body(shared) == {"resource": "/api/v1/components/arm/data/cam:/t"}
     for body in ({"resource": "/api/v1/apps/cam/faults"}, {"resource": 3}, [], {"other": "/api/v1/apps/b__cam"}):
         assert one.request_body(body) == body
 
