@@ -20,7 +20,7 @@ from ..entities.model import Kind
 from ..errors import GatewayError, LoopDetected, NotResponding, PeerUnavailable
 from .peer import COMPATIBLE
 from .relay import Relay
-from .request import RequestInfo, origins_header, origins_of
+from .request import ORIGINS, RequestInfo, origins_header, origins_of
 from .rewrite import Rewriter
 from .routing import Away, FederatedTree, Remote
 from .transport import CALLS, FORWARDED, FRESH
@@ -286,11 +286,14 @@ class _Exchange:
         # What is rewritten must come as it is; what is not may come as the client wants it.
         encoding = b"identity" if self._rewriter is not None else self._upload.accept_encoding
         headers.append((b"accept-encoding", encoding))
-        headers.extend(self._upload.own_headers)
+        own = self._upload.own_headers
         if self._origins and self._peer.kind != COMPATIBLE:
             asked = self._info.origins
             meant = [origin for origin in self._origins if asked is None or origin in asked]
+            # In the place of the asker's, who may have meant more than the share that is asked for here.
+            own = [one for one in own if one[0] != ORIGINS.encode()]
             headers.append(origins_header(self._federation.origins_at(self._peer.name, meant)))
+        headers.extend(own)
         return headers
 
     def _is_stream(self) -> bool:

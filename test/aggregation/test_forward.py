@@ -149,6 +149,21 @@ async def test_a_range_and_conditions_are_passed_on() -> None:
         assert found.headers["x-medkit-not-rewritten"] == "true"
 
 
+async def test_a_request_says_once_whom_it_is_meant_for() -> None:
+    found: list[bytes] = []
+
+    async def note(scope: Any, receive: Any, send: Any) -> None:
+        found.extend(value for name, value in scope["headers"] if name == b"x-medkit-origins")
+        await answer(send, {})
+
+    async with pair() as (a, b, client):
+        b.routes["/api/v1/apps/nav/x"] = note
+        # As a gateway asks us that means more than this one entity.
+        headers = {"x-medkit-origins": f"{a.identity.id},{b.identity.id},another"}
+        await client.get(f"{a.url}/api/v1/apps/nav/x", headers=headers)
+        assert found == [b.identity.id.encode()]
+
+
 async def test_head_is_asked_as_head() -> None:
     async with pair() as (a, b, client):
         found = await client.head(f"{a.url}/api/v1/apps/nav/x")
