@@ -271,6 +271,10 @@ async def test_no_more_than_the_configured_number_are_taken_in_and_one_waits_for
     await world.candidates.close()
 
 
+def test_a_candidate_has_a_minute_to_answer() -> None:
+    assert Limits().candidate_s == 60.0
+
+
 async def test_one_that_was_away_for_ten_minutes_yields_its_slot_and_not_before() -> None:
     world = World(settings={"max_discovered_peers": 2})
     await taken_in(world, gateway(1), gateway(2))

@@ -221,6 +221,13 @@ def test_the_label_is_the_given_name_or_the_host_with_part_of_the_id() -> None:
     assert own(IDENTITY, "", "named", "host", "https").txt["name"] == "named"
 
 
+def test_the_txt_record_says_who_announces_what() -> None:
+    assert own(IDENTITY, "arm", "", "host", "https").txt == {
+        "id": IDENTITY.id, "boot": IDENTITY.boot_id, "name": "arm", "scheme": "https", "path": "",
+        "version": IDENTITY.version, "api": "v1",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("host", "interfaces", "machine", "expected"),
     [

@@ -224,6 +224,29 @@ async def test_the_certificate_of_a_found_gateway_must_be_for_the_target_of_its_
         assert (peer.name, peer.url) == ("good", f"https://127.0.0.1:{port}")
 
 
+async def test_the_scheme_of_one_that_announces_none_is_the_configured_one() -> None:
+    service = private_service()
+    a = gateway(service, "a", announce=False, peer_scheme="https")
+    async with running(a), stranger() as network:
+        (discovery,) = [one for one in a.federation._discoveries if isinstance(one, mdns.MdnsPeers)]
+        await announce(network, service, "plain", 8080, {"id": "x"})
+        await async_eventually(lambda: discovery._candidates._pending, FOUND_S)  # type: ignore[union-attr]
+        (pending,) = discovery._candidates._pending.values()  # type: ignore[union-attr]
+        assert pending.announcement.urls == ("https://127.0.0.1:8080",)
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "state"), [((LOOPBACK, "192.0.2.1"), "degraded"), (("192.0.2.1",), "down"), ((LOOPBACK,), "ok")]
+)
+async def test_an_interface_that_this_machine_has_not_is_told_in_health(
+    interfaces: tuple[str, ...], state: str
+) -> None:
+    a = gateway(private_service(), "a", mdns_interfaces=interfaces)
+    async with running(a):
+        await async_eventually(lambda: a.federation.discovery_health()["mdns"]["state"] == state, FOUND_S)
+        assert ("192.0.2.1" in a.federation.discovery_health()["mdns"].get("reason", "")) == (state != "ok")
+
+
 # --- C++ gateways ----------------------------------------------------------------------------------------------
 
 
