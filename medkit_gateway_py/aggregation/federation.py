@@ -20,6 +20,7 @@ from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
 from .echo import EchoFilter
 from .id_keeper import IdKeeper
+from .kept_running import kept_running
 from .merge import MergeOptions, Parts, merge
 from .origin_keeper import OriginKeeper
 from .origins import Admitted
@@ -227,7 +228,8 @@ class Federation:
     def _add_peer(self, spec: PeerSpec) -> None:
         peer = Peer(spec, self.config, self.identity, self._dirty.set, self._echoes.of)
         self._peers[spec.name] = peer
-        self._tasks[spec.name] = asyncio.create_task(peer.run(), name=f"peer {spec.name}")
+        following = kept_running(f"Following peer '{spec.name}'", peer.run)
+        self._tasks[spec.name] = asyncio.create_task(following, name=f"peer {spec.name}")
 
     def _drop_peer(self, name: str) -> None:
         peer, task = self._peers.pop(name, None), self._tasks.pop(name, None)

@@ -10,7 +10,10 @@ import time
 import httpx
 import pytest
 
+from medkit_gateway_py.aggregation import kept_running
+from medkit_gateway_py.aggregation import peer as peer_module
 from medkit_gateway_py.aggregation.client import BadAnswer, PeerClient
+from medkit_gateway_py.aggregation.peer import Peer
 from medkit_gateway_py.aggregation.request import RequestInfo
 from medkit_gateway_py.aggregation.sections import GatewayIdentity
 from medkit_gateway_py.errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
@@ -417,3 +420,28 @@ async def test_stopping_takes_two_seconds_at_most_with_a_peer_that_hangs() -> No
         started = time.monotonic()
         await a.stop()
         assert time.monotonic() - started < 2.0
+
+
+async def test_a_fault_of_ours_while_a_peer_is_followed_is_logged_and_the_peer_followed_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept_running, "AGAIN_S", 0.1)
+    monkeypatch.setattr(peer_module, "MEASURE_S", 0.2)
+    measured = Peer._took
+    times = iter([ValueError("of ours")])
+
+    def took(self: Peer, seconds: float) -> None:
+        measured(self, seconds)
+        if self.is_online and (error := next(times, None)):
+            raise error
+
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["cam"]))
+        a = TestGateway("a", {"b": b.url})
+        async with running(a):
+            await async_eventually(lambda: "cam" in a.federation.tree.apps)
+            monkeypatch.setattr(Peer, "_took", took)
+            await async_eventually(lambda: "Following peer 'b' failed" in caplog.text)
+            await b.serve_tree(tree_of(["nav"]))
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"nav"})
