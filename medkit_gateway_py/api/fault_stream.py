@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..aggregation.fault_streams import GAP, PEER_DOWN, Heard, PeerFaultStreams
+from ..aggregation.fault_follower import Heard
+from ..aggregation.fault_streams import PeerFaultStreams
 from ..aggregation.request import RequestInfo
 from ..aggregation.routing import FederatedTree
+from ..aggregation.unheard import GAP, PEER_DOWN
 from ..resources.faults.documents import list_item
 from ..resources.faults.events import FaultEvents
 from ..resources.faults.model import FaultEvent
@@ -122,12 +124,7 @@ class FaultCursor:
             self._at = floor
             if last:
                 parts.append(_lost(last + 1, floor, "more happened meanwhile than is kept"))
-        if self._peers is not None and self._wanted is None:
-            now = time.time()
-            for label in self._peers.unheard():
-                down = {"peer": label, "reason": "it cannot be heard now", "timestamp": now}
-                parts.append(frame(to_json(down), event=PEER_DOWN))
-        return b"".join(parts)
+        return b"".join([*parts, self._unheard()])
 
     def take(self) -> bytes:
         """What came since, with word of what was lost because the client was slow."""
@@ -135,7 +132,13 @@ class FaultCursor:
         self._at = batch.last
         if not batch.lost_from:
             return batch.body
-        return _lost(batch.lost_from, batch.lost_to, "this client reads too slowly") + batch.body
+        return _lost(batch.lost_from, batch.lost_to, "this client reads too slowly") + self._unheard() + batch.body
+
+    def _unheard(self) -> bytes:
+        """Who cannot be heard now."""
+        if self._peers is None:
+            return b""
+        return b"".join(frame(to_json(one), event=PEER_DOWN) for one in self._peers.unheard(self._wanted).values())
 
     def follow(self, wake: Callable[[], None]) -> Callable[[], None]:
         """See `sse.Source`; peers are followed for as long as this client is there."""

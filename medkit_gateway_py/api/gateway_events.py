@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..aggregation.fault_streams import GAP
 from ..aggregation.routing import FederatedTree
+from ..aggregation.unheard import GAP
 from ..entities.model import Kind
 from .answers import to_json
 from .fault_stream import FaultStream, counted_anew

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from medkit_gateway_py.aggregation import fault_streams
-from medkit_gateway_py.aggregation.peer_discovery import REMOVED, PeerEvent
+from medkit_gateway_py.aggregation.peer_discovery import ADDED, REMOVED, PeerEvent, PeerSpec
 from medkit_gateway_py.api.gateway_events import GatewayEvents
 from medkit_gateway_py.api.sse import HEADERS, EventStream, frame
 from support.compatible import CompatibleGateway, app
@@ -314,6 +314,26 @@ async def test_what_is_lost_behind_a_peer_is_said_with_its_way() -> None:
         await followed(b, c)
         await c.stop()
         await async_eventually(lambda: any(one["peer"] == "b/c" for one in client.data("peer_down")), within=15)
+
+
+async def test_what_is_not_heard_behind_a_peer_is_up_when_it_is_heard_another_way() -> None:
+    async with chain() as (a, b, c), listening(a) as client:
+        await followed(b, c)
+        streams = b.fault_stream.peers
+        assert streams is not None
+        streams.down("c", "its stream broke")
+        await async_eventually(lambda: "peer_down" in client.names(), within=10)
+        assert client.data("peer_down")[0]["peer"] == "b/c"
+        async with listening(a) as late:
+            assert [one["peer"] for one in late.data("peer_down")][:1] == ["b/c"]
+        a.federation.change(PeerEvent(ADDED, PeerSpec("c", c.url)))
+        await async_eventually(lambda: {"b/c", "c"} <= {one["peer"] for one in client.data("peer_up")}, within=10)
+        # That b cannot hear it is nothing to those who can.
+        streams.up("c")
+        streams.down("c", "its stream broke")
+        b.fault("AFTER")
+        await heard(client, "AFTER")
+        assert [one["peer"] for one in client.data("peer_down")].count("b/c") == 1
 
 
 async def test_an_event_that_comes_again_by_another_way_or_after_a_resumption_is_known() -> None:

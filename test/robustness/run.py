@@ -17,11 +17,14 @@ from .listeners import Listeners
 from .model import BACK_S, GATHERED
 from .traffic import Known, Traffic
 
+_FOUR = ("g0", "g1", "g2", "g3")
 TOPOLOGIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "chain": {"g0": ("g1",), "g1": ("g2",), "g2": ()},
-    "mesh": {"g0": ("g1", "g2"), "g1": ("g0", "g2"), "g2": ("g0", "g1")},
+    # Each with each; what the four agree on has many ways.
+    "mesh4": {one: tuple(other for other in _FOUR if other != one) for one in _FOUR},
     # Two that show the same two robots, and do not know of each other.
     "pairs": {"a0": ("r0", "r1"), "a1": ("r1", "r0"), "r0": (), "r1": ()},
+    "mesh": {"g0": ("g1", "g2"), "g1": ("g0", "g2"), "g2": ("g0", "g1")},
 }
 HARM_S = 12.0
 TICK_S = 0.05
