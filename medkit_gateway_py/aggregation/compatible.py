@@ -31,6 +31,9 @@ from .transport import CONTROL
 CONCURRENCY = 4
 # Sub-areas below sub-areas; a cycle must end too.
 MAX_DEPTH = 16
+# Nobody can say which of two gateways that poll it knows the newer state, so all its sections are of one age: the
+# shortest way counts, and another one at once when that breaks.
+NO_AGE = ("-", 0)
 REQUEST_HEADERS = ((NO_FAN_OUT.encode(), b"1"),)
 
 # Given the URL of the gateway and its peers, name to URL: what tells its echoes.
@@ -184,17 +187,13 @@ def _put(found: dict[str, Any], key: str, value: Any) -> None:
 
 
 class CompatiblePoll:
-    """Polls one such gateway. `boot_id` is ours: a section made here is as old as we are."""
+    """Polls one such gateway."""
 
-    def __init__(
-        self, client: PeerClient, boot_id: str, refresh_s: float, max_entities: int, find_echoes: FindEchoes | None
-    ) -> None:
+    def __init__(self, client: PeerClient, refresh_s: float, max_entities: int, find_echoes: FindEchoes | None) -> None:
         self._client = client
-        self._boot_id = boot_id
         self._refresh_s = refresh_s
         self._max_entities = max_entities
         self._find_echoes = find_echoes
-        self._seq = 0
         self._tree: EntityTree | None = None
         self._generation: Any = None
         self._fetched_at = -1e9
@@ -231,9 +230,8 @@ class CompatiblePoll:
         tree = EntityTree(**found)
         if tree != self._tree:
             self._tree = tree
-            self._seq += 1
         origin = origin_id(self._client.url)
-        section = OriginSection(origin, self._client.name, self._boot_id, self._seq, (origin,), tree=tree)
+        section = OriginSection(origin, self._client.name, NO_AGE[0], NO_AGE[1], (origin,), tree=tree)
         return CompatibleResult(section, False, "", tuple(fetch.dropped), fetch.dropped_count)
 
     async def _fetch(self, peer_urls: dict[str, str]) -> _Fetch:

@@ -80,7 +80,7 @@ class Peer:
         self._max_entities = aggregation.max_entities_per_peer
         self.client = self._client_of(spec, CallStats())
         self._compatible = CompatiblePoll(
-            self.client, identity.boot_id, config.refresh_interval_ms / 1000, self._max_entities, find_echoes
+            self.client, config.refresh_interval_ms / 1000, self._max_entities, find_echoes
         )
         self._etag = ""
         self._strange = 0

@@ -6,14 +6,16 @@ Not run against the real one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from medkit_gateway_py.aggregation import echo
+from medkit_gateway_py.aggregation import echo, origins
 from medkit_gateway_py.aggregation.compatible import origin_id
 from medkit_gateway_py.aggregation.echo import HERE, EchoFilter, places
 from medkit_gateway_py.entities.model import Kind
@@ -56,6 +58,33 @@ async def test_its_documented_collections_become_one_section() -> None:
             assert a.federation.peers[0].kind == "compatible"
             cpp.pages["/apps/cam/data"] = {"items": [{"id": "/t"}], "x-medkit": {"entity_id": "cam"}}
             assert (await client.get(f"{a.url}/api/v1/apps/cam/data")).json()["items"] == [{"id": "/t"}]
+
+
+async def test_two_gateways_that_show_it_are_two_ways_to_one_and_the_other_is_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(origins, "CONTRADICTION_S", 0.3)
+    cpp = CompatibleGateway(apps=[app("cam")])
+    async with cpp:
+        b, c = TestGateway("b", {"x": cpp.url}), TestGateway("c", {"x": cpp.url})
+        for one in (b, c):
+            await one.start()
+        a = TestGateway("a", {"b": b.url, "c": c.url})
+        async with running(a), contextlib.AsyncExitStack() as left:
+            left.push_async_callback(c.stop)
+            await async_eventually(lambda: len(a.federation.tree.sections) == 3, within=10)
+            began = time.monotonic()
+            # The shortest way, then the name of the peer; never who was started last.
+            cpp.pages["/apps"] = {"items": [app("cam"), app("nav")]}
+            cpp.generation = 2
+            await async_eventually(lambda: "nav" in a.federation.tree.apps, within=10)
+            assert a.federation.tree.remote[(Kind.APP, "cam")].peer == "b"
+            await async_eventually(lambda: time.monotonic() > began + 1.0)
+            assert a.federation.warnings() == ()
+            await b.stop()
+            await async_eventually(lambda: [one.name for one in a.federation.peers if one.status == "online"] == ["c"])
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"cam", "nav"}, within=3)
+            assert a.federation.tree.remote[(Kind.APP, "cam")].peer == "c"
 
 
 async def test_wrong_items_are_dropped_one_by_one() -> None:
