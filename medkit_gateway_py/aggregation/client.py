@@ -15,12 +15,12 @@ from typing import Any
 
 import anyio
 import httpx
-import orjson
 from aiohttp.abc import AbstractResolver
 
 from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
 from .access import Access
 from .call_stats import LATE, UNAVAILABLE, CallStats
+from .decoding import TooManyValues, decode
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .resolver import JudgedResolver
 from .sections import GatewayIdentity
@@ -62,8 +62,10 @@ class Answer:
         """The decoded body; raises BadAnswer."""
         try:
             if len(self.body) > DECODE_ON_LOOP:
-                return await anyio.to_thread.run_sync(orjson.loads, self.body)
-            return orjson.loads(self.body)
+                return await anyio.to_thread.run_sync(decode, self.body)
+            return decode(self.body)
+        except TooManyValues as error:
+            raise BadAnswer(f"answered {self.status} with {error}, which is not read") from None
         except ValueError:
             kind = self.headers.get("content-type", "no content type").split(";")[0][:60]
             raise BadAnswer(f"answered {self.status} with something that is no JSON ({kind})") from None

@@ -28,8 +28,8 @@ class EventReader:
         self._searched = 0
         self._event = ""
         self._id = ""
-        self._data: list[bytes] = []
-        self._size = 0
+        # The lines of data, each with LF behind it: a list of short ones would take many times their length.
+        self._data = bytearray()
 
     def feed(self, piece: bytes) -> list[StreamEvent]:
         """The events that this piece completes. Raises StreamGarbage when one is too long."""
@@ -49,7 +49,7 @@ class EventReader:
                 found.append(event)
         del rest[:begin]
         self._searched = len(rest)
-        if len(rest) + self._size > self._max_event:
+        if len(rest) + len(self._data) > self._max_event:
             raise StreamGarbage(f"an event of its stream is longer than {self._max_event} bytes")
         return found
 
@@ -59,9 +59,9 @@ class EventReader:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._data.append(value)
-            self._size += len(value) + 1
-            if self._size > self._max_event:
+            self._data += value
+            self._data += b"\n"
+            if len(self._data) > self._max_event:
                 raise StreamGarbage(f"an event of its stream is longer than {self._max_event} bytes")
         elif name == b"event":
             self._event = value[:200].decode("utf-8", "replace")
@@ -71,5 +71,5 @@ class EventReader:
 
     def _dispatch(self) -> StreamEvent | None:
         data, event = self._data, self._event
-        self._data, self._event, self._size = [], "", 0
-        return StreamEvent(event, self._id, b"\n".join(data)) if data else None
+        self._data, self._event = bytearray(), ""
+        return StreamEvent(event, self._id, bytes(data[:-1])) if data else None

@@ -17,7 +17,7 @@ import anyio
 
 from ..entities.model import Kind
 from ..errors import GatewayError
-from .client import BadAnswer
+from .client import DECODE_ON_LOOP, BadAnswer
 from .forward import rewriter_for
 from .peer import COMPATIBLE
 from .request import NO_FAN_OUT, RequestInfo, origins_header
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 API = "/api/v1"
 # What one peer's answer may say of dropped items.
 MAX_DROPPED_NAMED = 20
+# Ten times the longest list of log lines, and more than the parameters of a thousand nodes.
+MAX_ITEMS = 100_000
+# Gateways behind a peer that it may name as missing, and the length of a name with its way.
+MAX_BEHIND = 1024
+MAX_LABEL = 300
 
 Json = dict[str, Any]
 
@@ -223,8 +228,12 @@ class _Asked:
         try:
             if peer is None:
                 raise BadAnswer("is no peer any more")
-            body = await self._answer(peer)
-            self._read(body, _Echoes(self._federation.tree, peer, self._origins))
+            body, size = await self._answer(peer)
+            echoes = _Echoes(self._federation.tree, peer, self._origins)
+            if size > DECODE_ON_LOOP:
+                await anyio.to_thread.run_sync(self._read, body, echoes)
+            else:
+                self._read(body, echoes)
         except (GatewayError, BadAnswer) as error:
             self.failed = self._all()
             self.report = {"status": "failed", "error": str(error)}
@@ -245,7 +254,8 @@ class _Asked:
         tree = self._federation.tree
         return sorted({self.name, *(tree.labels[origin] for origin in self._origins if origin in tree.labels)})
 
-    async def _answer(self, peer: Peer) -> Json:
+    async def _answer(self, peer: Peer) -> tuple[Json, int]:
+        """The answer, and its length in bytes."""
         peer.check_callable()
         request = self._request
         query = request.fan_out_query()
@@ -264,7 +274,9 @@ class _Asked:
         body = await answer.json()
         if not isinstance(body, dict) or not isinstance(body.get("items"), list):
             raise BadAnswer("answered with something that has no list of items")
-        return body
+        if len(body["items"]) > MAX_ITEMS:
+            raise BadAnswer(f"answered with {len(body['items'])} items; at most {MAX_ITEMS} are read")
+        return body, len(answer.body)
 
     def _read(self, body: Json, echoes: _Echoes) -> None:
         body = self._rewriter.body(body)
@@ -280,6 +292,7 @@ class _Asked:
         if isinstance(medkit, dict) and medkit.get("partial") is True:
             names = medkit.get("failed_peers")
             behind = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+            behind = [name[:MAX_LABEL] for name in behind[:MAX_BEHIND]]
             self.failed = [self._label_of(name) for name in behind] or [self.name]
             self.report = {"status": "partial"}
 
@@ -294,5 +307,5 @@ class _Asked:
         medkit = item.get("x-medkit")
         medkit = dict(medkit) if isinstance(medkit, dict) else {}
         behind = medkit.get("peer")
-        medkit["peer"] = f"{self.name}/{behind}" if isinstance(behind, str) and behind else self.name
+        medkit["peer"] = f"{self.name}/{behind}"[:MAX_LABEL] if isinstance(behind, str) and behind else self.name
         return {**item, "x-medkit": medkit}

@@ -1,7 +1,8 @@
 """The answer side of a forward: a peer's answer becomes ours, piece by piece, its ids rewritten where they differ.
 
-JSON up to 10 MiB and event streams are rewritten. A longer JSON answer, one of unknown encoding and a part of a file
-go through as they are, marked by `X-Medkit-Not-Rewritten: true`: large answers are data, and data holds no ids.
+JSON up to 10 MiB and event streams are rewritten. A longer JSON answer, one of millions of objects, one of unknown
+encoding and a part of a file go through as they are, marked by `X-Medkit-Not-Rewritten: true`: large answers are data,
+and data holds no ids.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import httpx
 import orjson
 
 from .client import DECODE_ON_LOOP, MAX_JSON
+from .decoding import has_too_many_objects
 from .rewrite import Rewriter
 
 NOT_REWRITTEN = b"x-medkit-not-rewritten"
@@ -112,6 +114,9 @@ class Relay:
             if len(body) > MAX_JSON:
                 await self._rest_unchanged(response, headers, bytes(body), stream)
                 return
+        if has_too_many_objects(body):
+            await self._rest_unchanged(response, headers, bytes(body), stream)
+            return
         if len(body) > DECODE_ON_LOOP:
             rewritten = await anyio.to_thread.run_sync(_rewritten, bytes(body), rewriter)
         else:

@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import GatewayError, NotResponding, PeerUnavailable
 from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
+from .decoding import TooManyValues, decode
 from .event_reader import EventReader, StreamEvent, StreamGarbage
 from .section_reader import apply_delta
 from .sections import TreeDocument, TreeDocumentError
@@ -179,7 +180,9 @@ async def _apply(document: TreeDocument, place: str, data: bytes, max_entities: 
 
     def work() -> TreeDocument | None:
         try:
-            return apply_delta(document, orjson.loads(data), max_entities)
+            return apply_delta(document, decode(data), max_entities)
+        except TooManyValues as error:
+            raise TreeDocumentError(f"its change of a tree holds {error}") from None
         except orjson.JSONDecodeError:
             raise TreeDocumentError("its change of a tree is no JSON") from None
 

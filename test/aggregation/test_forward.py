@@ -391,6 +391,20 @@ async def test_a_long_json_answer_is_passed_on_as_it_is_and_says_so() -> None:
             assert found.headers["x-medkit-not-rewritten"] == "true"
 
 
+async def test_an_answer_of_millions_of_objects_is_passed_on_as_it_is_and_says_so() -> None:
+    body = b'{"id":"cam","items":[' + b"{}," * 600_000 + b"{}]}"
+
+    async def many(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with pair() as (a, b, client):
+        b.routes["/api/v1/apps/cam/x"] = many
+        found = await client.get(f"{a.url}/api/v1/apps/b__cam/x")
+        assert (found.content == body, found.headers["x-medkit-not-rewritten"]) == (True, "true")
+
+
 async def test_the_etag_of_a_rewritten_answer_comes_back_as_the_peers() -> None:
     async def tagged(scope: Any, receive: Any, send: Any) -> None:
         asked = dict(scope["headers"]).get(b"if-none-match", b"")

@@ -59,6 +59,8 @@ RUBBISH: dict[str, Handler] = {
     "no list": always(http(b'{"items":{"a":1}}', "200 OK", JSON)),
     "a number for a list": always(http(b'{"items":7,"x-medkit":[]}', "200 OK", JSON)),
     "a huge list": always(http(b'{"items":[' + b"{}," * 4_000_000 + b"{}]}", "200 OK", JSON)),
+    "millions of objects": always(http(b'{"items":[' + b"{}," * 3_000_000 + b"{}]}", "200 OK", JSON)),
+    "more items than anybody has": always(http(b'{"items":[' + b"7," * 150_000 + b"7]}", "200 OK", JSON)),
     "nested too deeply": always(http(b"[" * 100_000, "200 OK", JSON)),
     "an endless body": endless,
     "a slow drip": dripping,
