@@ -13,9 +13,10 @@ from ..entities.tree import EntityTree
 from .merge_state import PeerView
 from .sections import OriginSection
 
-# A scan of the ROS graph is at most its debounce (0.25 s), half a second of a storm and itself late; what is heard over
-# several hops may be as much older for each.
-SCAN_S = 3.0
+# A process that starts is seen by one gateway at once, and by another up to 4.5 s later, when it announces itself again
+# (`ros/graph.py`); then come the debounce (0.25 s) and half a second of a storm at most. What is heard over several
+# hops may be as much older for each.
+SCAN_S = 6.0
 # The first scan waits for discovery to settle, and for the nodes that were known before a restart (9.5 s at most).
 FIRST_SCAN_S = 10.0
 
