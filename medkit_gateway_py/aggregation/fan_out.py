@@ -36,6 +36,9 @@ MAX_ITEMS = 100_000
 # Gateways behind a peer that it may name as missing, and the length of a name with its way.
 MAX_BEHIND = 1024
 MAX_LABEL = 300
+# What it may say of each of them: a sentence, and a hundred years.
+MAX_ERROR = 300
+MAX_AGE_MS = 3.2e12
 
 Json = dict[str, Any]
 
@@ -146,8 +149,13 @@ async def fan_out(
     for label in missing:
         found.peers[label] = _known_down(federation, label)
     for one in asked:
+        if one.name in missing and one.report.get("status") == "ok":
+            one.report.update(status="partial", error="the gateway that answered there before is not found")
+            one.report = _with_age(one.report, federation, one.name)
         found.peers[one.name] = one.report
         failed.update(one.failed)
+        for label, report in one.behind.items():
+            found.peers.setdefault(label, report)
         if one.body is not None:
             found.bodies.append((one.name, one.body))
         found.items.extend(one.items)
@@ -157,11 +165,24 @@ async def fan_out(
 
 
 def _known_down(federation: Federation, label: str) -> Json:
-    report: Json = {"status": "failed", "error": "not reachable"}
-    peer = federation.peer(label.split("/")[0])
-    age = peer.age_ms() if peer is not None and "/" not in label else None
-    if age is not None:
-        report["age_ms"] = age
+    return _with_age({"status": "failed", "error": "not reachable"}, federation, label)
+
+
+def _with_age(report: Json, federation: Federation, label: str) -> Json:
+    age = federation.age_ms(label)
+    return report if age is None else {**report, "age_ms": age}
+
+
+def _passed_on(wire: Any) -> Json:
+    """What a gateway in between says of one behind it, as far as it is as documented."""
+    said = wire if isinstance(wire, dict) else {}
+    report: Json = {"status": "partial" if said.get("status") == "partial" else "failed", "error": "not reachable"}
+    if isinstance(said.get("error"), str):
+        report["error"] = said["error"][:MAX_ERROR]
+    for name in ("age_ms", "latency_ms"):
+        value = said.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_AGE_MS:
+            report[name] = value
     return report
 
 
@@ -214,6 +235,8 @@ class _Asked:
         self.body: Json | None = None
         self.failed: list[str] = []
         self.report: Json = {}
+        # The same as `report` for those of `failed` that are behind it.
+        self.behind: dict[str, Json] = {}
         self.dropped: list[Json] = []
         self._federation = federation
         self._request = request
@@ -239,14 +262,17 @@ class _Asked:
             self.report = {"status": "failed", "error": str(error)}
             if peer is not None and isinstance(error, GatewayError):
                 peer.call_failed(error)
-            age = peer.age_ms() if peer is not None else None
-            if age is not None:
-                self.report["age_ms"] = age
+            self.report = _with_age(self.report, self._federation, self.name)
         except Exception:
             # A fault of ours with one answer must not take the others' with it.
             _log.exception("Reading the answer of peer '%s' failed", self.name)
             self.items, self.body, self.failed = [], None, self._all()
             self.report = {"status": "failed", "error": "internal error while reading its answer"}
+        if self.report["status"] == "failed":
+            lost: Json = {"status": "failed", "error": f"was to be asked through '{self.name}', which failed"}
+            self.behind = {
+                label: _with_age(lost, self._federation, label) for label in self.failed if label != self.name
+            }
         self.report["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
 
     def _all(self) -> list[str]:
@@ -295,6 +321,10 @@ class _Asked:
             behind = [name[:MAX_LABEL] for name in behind[:MAX_BEHIND]]
             self.failed = [self._label_of(name) for name in behind] or [self.name]
             self.report = {"status": "partial"}
+            reports = medkit.get("peers")
+            said = reports if isinstance(reports, dict) else {}
+            self.behind = {label: _passed_on(said.get(name)) for name, label in zip(behind, self.failed, strict=False)}
+            self.behind.pop(self.name, None)
 
     def _label_of(self, name: str) -> str:
         """What is missing there, by its name here. A gateway that never heard of an origin can only give its id."""

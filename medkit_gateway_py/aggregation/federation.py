@@ -18,6 +18,7 @@ import orjson
 
 from ..entities.ids import GivenId, GivenIds
 from ..entities.tree import EntityTree
+from .ages import age_ms
 from .echo import EchoFilter
 from .id_keeper import IdKeeper
 from .kept_running import kept_running
@@ -107,6 +108,10 @@ class Federation:
     def peer(self, name: str) -> Peer | None:
         """The peer of this name, to call it."""
         return self._peers.get(name)
+
+    def age_ms(self, label: str) -> int | None:
+        """How old what is known of the gateway of this name is; None: unknown."""
+        return age_ms(label, self.tree, self._peers.get(label.split("/")[0]), self._memory.left_at)
 
     def peer_names(self) -> tuple[str, ...]:
         """The names of all peers that take part, up or down, in their order; our own address is none of them."""
@@ -305,7 +310,7 @@ class Federation:
         else:
             merged = merge(*arguments)
         await self._ids.remember(merged.new_ids, lambda: self.tree.owners())
-        self._memory.merged(merged.chosen)
+        self._memory.merged(merged.chosen, now)
         await self._origins.note()
         self._parts = merged.parts
         self._log_warnings((*merged.tree.warnings, *self._views.warnings, *self._admitted.warnings))

@@ -16,10 +16,15 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class PeerView:
-    """What one reachable peer told last. A peer that is down has no view."""
+    """What one reachable peer told last. A peer that is down has no view.
+
+    `gateway`: the origin that answers there, also where it is left out because another address of it is used; "": who
+    tells a path of one.
+    """
 
     name: str
     sections: tuple[OriginSection, ...]
+    gateway: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ class Past:
     """What was before this merge.
 
     `ways`: the last way to every origin; `direct`: who each peer was, by its name; `retained`: what
-    `unreachable: retain` keeps.
+    `unreachable: retain` keeps; `displaced`: who was reached over a peer that answers as another gateway since a
+    moment ago, with that peer.
     """
 
     ways: Mapping[str, Way] = field(default_factory=dict)
     direct: Mapping[str, str] = field(default_factory=dict)
     retained: Mapping[str, Chosen] = field(default_factory=dict)
+    displaced: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from .unscanned import Unscanned
 SET_BACK_S = 30.0
 # Two claims about one origin differ for the moment it takes news to go round; longer than this they contradict.
 CONTRADICTION_S = 10.0
+# Where an address leads to another gateway since a moment ago, the former one may be at an address whose dead link is
+# not noticed yet, which takes seconds; a robot that was replaced for good is missed for so long.
+MOVED_S = 60.0
 # Far more gateways than any fleet has; the ones heard longest ago leave first.
 MAX_REMEMBERED = 10_000
 
@@ -90,6 +93,10 @@ class OriginMemory:
         self._ways: dict[str, Way] = {one.origin: Way(one.via, one.peer_label) for one in given if one.via}
         self._direct: dict[str, str] = {one.via: one.origin for one in given if one.via and not one.origin_name}
         self._retained: dict[str, Chosen] = dict(retained or {}) if retain else {}
+        self._present: set[str] = set()
+        self._left_at: dict[str, float] = {}
+        # By origin, the peer that it was reached over and that answers as another one, and since when.
+        self._displaced: dict[str, tuple[str, float]] = {}
         self._unscanned = Unscanned(now)
         self._changed: set[str] = set()
         for one in remembered:
@@ -98,7 +105,8 @@ class OriginMemory:
     @property
     def past(self) -> Past:
         """What the merge is told."""
-        return Past(self._ways, self._direct, self._retained)
+        displaced = {origin: peer for origin, (peer, _) in self._displaced.items()}
+        return Past(self._ways, self._direct, self._retained, displaced)
 
     def way(self, origin: str) -> Way | None:
         """How an origin was reached last."""
@@ -154,7 +162,7 @@ class OriginMemory:
             for section in view.sections:
                 if section.state == "up" and section.is_usable(own_id, max_hops):
                     look.claims.setdefault(section.id, []).append(Chosen(view.name, section))
-        self._meet(look)
+        self._meet(look, views)
         for origin, claims in look.claims.items():
             self._judge(look, origin, claims)
         self._set_back_since = {key: at for key, at in self._set_back_since.items() if key in look.claims}
@@ -171,8 +179,17 @@ class OriginMemory:
         warnings += [_double(origin, peers) for origin, peers in sorted(look.doubles.items())]
         return Admitted(admitted, tuple(warnings), max(0.05, min(look.again) - now) if look.again else None)
 
-    def merged(self, chosen: Sequence[Chosen]) -> None:
+    def left_at(self, origin: str) -> float | None:
+        """When it was no more in the tree; None for one that is in it, or was not since we started."""
+        return self._left_at.get(origin)
+
+    def merged(self, chosen: Sequence[Chosen], now: float) -> None:
         """Note over which ways the origins were reached in this merge."""
+        present = {one.section.id for one in chosen}
+        self._left_at.update(dict.fromkeys(self._present - present, now))
+        for origin in present & self._left_at.keys():
+            del self._left_at[origin]
+        self._present = present
         for one in chosen:
             section = one.section
             plate = replace(section, state="down", tree=EntityTree(), served_as={})
@@ -183,7 +200,15 @@ class OriginMemory:
                 self._changed.add(section.id)
             if self._retain:
                 self._retained[section.id] = one
-        for memory in (self._ways, self._ages, self._pins, self._direct, self._retained):
+        for memory in (
+            self._ways,
+            self._ages,
+            self._pins,
+            self._direct,
+            self._retained,
+            self._displaced,
+            self._left_at,
+        ):
             _trim(memory)
 
     def forget_peer(self, peer: str, present: Collection[str]) -> tuple[str, ...]:
@@ -200,6 +225,8 @@ class OriginMemory:
             self._ways.pop(origin, None)
             self._ages.pop(origin, None)
             self._retained.pop(origin, None)
+            self._displaced.pop(origin, None)
+            self._left_at.pop(origin, None)
             self._set_back_since.pop(origin, None)
             self._pins.pop(origin, None)
             self._changed.add(origin)
@@ -214,16 +241,26 @@ class OriginMemory:
             self._changed.add(origin)
         self._ages[origin] = age
 
-    def _meet(self, look: _Looking) -> None:
+    def _meet(self, look: _Looking, views: Sequence[PeerView]) -> None:
         """Note who each peer is; one that has become another gateway no longer vouches for the one it was.
 
         One that was known by its certificate still is.
         """
-        direct = {
-            one.peer: origin for origin, claims in look.claims.items() for one in claims if len(one.section.path) == 1
-        }
+        direct = {one.peer: origin for origin, claims in look.claims.items() for one in claims if _is_direct(one)}
+        direct.update({view.name: view.gateway for view in views if view.gateway})
         by_name = [(origin, pin.peer) for origin, pin in self._pins.items() if not pin.certificate]
         self._unpin([origin for origin, peer in by_name if direct.get(peer, origin) != origin])
+        for peer, origin in direct.items():
+            before = self._direct.get(peer, origin)
+            if before != origin:
+                self._displaced[before] = (peer, look.now)
+        found = set(direct.values())
+        self._displaced = {
+            origin: (peer, since)
+            for origin, (peer, since) in self._displaced.items()
+            if origin not in found and look.now - since < MOVED_S
+        }
+        look.again += [since + MOVED_S for _, since in self._displaced.values()]
         self._direct.update(direct)
 
     def _judge(self, look: _Looking, origin: str, claims: list[Chosen]) -> None:

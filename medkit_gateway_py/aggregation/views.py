@@ -85,15 +85,15 @@ def peer_views(
             if known is not peer or gateway.id == own.id:
                 warnings.append(_duplicate(gateway.id, (*others, peer.name)))
             sections = tuple(_told_apart(section, gateway.id, peer.name) for section in peer.sections)
-            views.append(PeerView(peer.name, sections))
+            views.append(PeerView(peer.name, sections, _id_of_copy(gateway.id, peer.name)))
         elif known is not peer:
             if peer.role != "fallback":
                 _log.info("Peer '%s' is a second address of '%s'", peer.name, known.name)
             peer.role = "fallback"
-            views.append(PeerView(peer.name, ()))
+            views.append(PeerView(peer.name, (), gateway.id))
         else:
             peer.role = "peer"
-            views.append(PeerView(peer.name, peer.sections))
+            views.append(PeerView(peer.name, peer.sections, gateway.id))
     return Views(tuple(views), tuple(warnings), undecided)
 
 

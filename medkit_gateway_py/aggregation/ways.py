@@ -71,25 +71,38 @@ def _lost(past: Past, offline: Sequence[str]) -> dict[str, Way]:
     lost = {origin: way for origin, way in past.ways.items() if way.peer in offline}
     for peer in offline:
         origin = past.direct.get(peer)
-        if origin is not None:
+        if origin is not None and not (origin in lost and lost[origin].label in offline):
             lost[origin] = _direct_way(past, origin, peer)
     return lost
 
 
 def _moved(past: Past, present: set[str], online: set[str], offline: Sequence[str]) -> dict[str, Way]:
-    """Origins whose peer has become another gateway, while a peer does not answer whose gateway has moved on.
+    """Origins whose peer has become another gateway: they may have moved to where nobody has looked yet.
 
-    So it looks when gateways exchange their addresses and one of them is down: they may be behind that peer. With all
-    peers answering, who is behind none of them is no part of the federation any more.
+    So it looks when gateways exchange their addresses. For a moment they may be behind any peer whose dead link is not
+    noticed yet; and for as long as a peer does not answer whose gateway has moved on, behind that one. With all peers
+    answering, who is behind none of them is no part of the federation any more: a robot that was replaced.
     """
     vacant = next((peer for peer in offline if past.direct.get(peer) in present), None)
-    if vacant is None:
-        return {}
-    return {
-        origin: _direct_way(past, origin, vacant)
-        for origin, way in past.ways.items()
-        if way.peer in online and way.label == way.peer and past.direct.get(way.peer, origin) != origin
-    }
+    found: dict[str, Way] = {}
+    for origin, way in past.ways.items():
+        first = _first(origin, way)
+        is_displaced = first in past.displaced or origin in past.displaced
+        if way.peer not in online or past.direct.get(way.peer, first) == first or not (is_displaced or vacant):
+            continue
+        if first == origin or origin in past.displaced:
+            found[origin] = _direct_way(past, origin, vacant or past.displaced.get(origin, way.peer))
+        elif first and first not in present:
+            # Behind one that was found again is nobody but whom it tells of.
+            found[origin] = way
+    return found
+
+
+def _first(origin: str, way: Way) -> str:
+    """The gateway that answered the peer's address on this way."""
+    if way.section is not None:
+        return way.section.path[0]
+    return origin if way.label == way.peer else ""
 
 
 def _direct_way(past: Past, origin: str, peer: str) -> Way:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from medkit_gateway_py.aggregation import origins
 from medkit_gateway_py.aggregation.routing import FederatedTree
 from support.fake_peer import TestGateway, answer, running, tree_of
 from support.waiting import async_eventually
@@ -148,7 +149,8 @@ async def test_a_dead_owner_is_502_and_its_entities_leave_and_come_back_under_th
             await again.stop()
 
 
-async def test_another_gateway_at_the_same_address_never_takes_an_id() -> None:
+async def test_another_gateway_at_the_same_address_never_takes_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origins, "MOVED_S", 3.0)
     async with pair() as (a, b, client):
         await b.stop()
         await async_eventually(lambda: set(a.federation.tree.apps) == {"cam"}, within=4)
@@ -159,6 +161,14 @@ async def test_another_gateway_at_the_same_address_never_takes_an_id() -> None:
             await async_eventually(lambda: "lidar" in a.federation.tree.apps, within=8)
             assert set(a.federation.tree.apps) == {"cam", "lidar", "b__nav"}
             assert (await client.get(f"{a.url}/api/v1/apps/nav/x")).status_code == 502
+            # The one that was there may be found at another address; for a while it is missing.
+            faults = (await client.get(f"{a.url}/api/v1/faults")).json()
+            assert [item["fault_code"] for item in faults["items"]] == ["FAULT_OF_a", "FAULT_OF_other"]
+            assert faults["x-medkit"]["failed_peers"] == ["b"]
+            assert faults["x-medkit"]["peers"]["b"]["status"] == "partial"
+            assert "before" in faults["x-medkit"]["peers"]["b"]["error"]
+            assert 0 <= faults["x-medkit"]["peers"]["b"]["age_ms"] < 60_000
+            await async_eventually(lambda: not a.federation.tree.missing_anything(), within=8)
             assert (await client.get(f"{a.url}/api/v1/faults")).json()["x-medkit"] == {}
         finally:
             await other.stop()

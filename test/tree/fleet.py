@@ -93,7 +93,13 @@ class Gateway:
         if seen == self._seen and now < self._again:
             return False
         self._seen = seen
-        views = [PeerView(name, documents[name]) for name in self.links if name in documents]
+        views, addresses = [], set()
+        for name in self.links:
+            if name in documents:
+                gateway = documents[name][0].id if documents[name] else ""
+                # A second address of a gateway is its fallback.
+                views.append(PeerView(name, () if gateway in addresses else documents[name], gateway))
+                addresses.add(gateway)
         trust = Trust(static=set(self.links) - self.discovered)
         admitted = self.memory.admit(views, self.identity.id, self.local if self.seq else None, trust, 8, now)
         self._again = float("inf") if admitted.again_in is None else now + admitted.again_in
@@ -107,7 +113,7 @@ class Gateway:
             assert list(merged.tree.apps) == list(anew.tree.apps)
         self._parts = merged.parts
         self.given.add(merged.new_ids)
-        self.memory.merged(merged.chosen)
+        self.memory.merged(merged.chosen, now)
         self.warnings = [warning.code for warning in (*merged.tree.warnings, *admitted.warnings)]
         if merged.tree == self.tree:
             return False
@@ -122,6 +128,8 @@ class Fleet:
     def __init__(self, *gateways: Gateway) -> None:
         self.gateways = {gateway.name: gateway for gateway in gateways}
         self.now = 0.0
+        # By asker and peer, what was told last over a link that is dead, which nobody noticed yet.
+        self.held: dict[tuple[str, str], tuple[OriginSection, ...]] = {}
         for gateway in gateways:
             gateway.scan()
             gateway.merge({}, self.now)
@@ -145,7 +153,14 @@ class Fleet:
             if name not in late:
                 gateway.scan()
         changed = [
-            gateway.merge({peer: documents[peer] for peer in gateway.links if self.answers(name, peer)}, self.now)
+            gateway.merge(
+                {
+                    peer: self.held.get((name, peer), documents[peer])
+                    for peer in gateway.links
+                    if self.answers(name, peer)
+                },
+                self.now,
+            )
             for name, gateway in living.items()
         ]
         return any(changed)

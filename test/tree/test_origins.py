@@ -7,7 +7,7 @@ import pytest
 from medkit_gateway_py.aggregation import origins
 from medkit_gateway_py.aggregation.merge import PeerView
 from medkit_gateway_py.aggregation.merge_state import Chosen
-from medkit_gateway_py.aggregation.origins import CONTRADICTION_S, SET_BACK_S, OriginMemory
+from medkit_gateway_py.aggregation.origins import CONTRADICTION_S, MOVED_S, SET_BACK_S, OriginMemory
 from medkit_gateway_py.aggregation.routing import Away, Shared
 from medkit_gateway_py.aggregation.sections import OriginSection
 from medkit_gateway_py.aggregation.trust import Trust
@@ -51,7 +51,7 @@ class Listener:
         self.warnings = [(one.code, one.peer_names) for one in admitted.warnings]
         self.again = admitted.again_in
         believed = [(view.name, section) for view in admitted.views for section in view.sections]
-        self.memory.merged([Chosen(peer, section) for peer, section in believed])
+        self.memory.merged([Chosen(peer, section) for peer, section in believed], now)
         return [(peer, section.id, int(section.boot_id[:8], 16)) for peer, section in believed]
 
 
@@ -363,12 +363,58 @@ def test_gateways_that_exchange_their_addresses_while_one_is_down_leave_no_gap_u
     assert fleet["a"].missing_anything() == ()
 
 
+@pytest.mark.parametrize("late", ["b", "c"])
+def test_gateways_that_exchange_their_addresses_are_named_until_the_dead_link_is_noticed(late: str) -> None:
+    fleet = Fleet(
+        gateway("a", links=["b", "c"]),
+        gateway("b", "/n", links=["d"]),
+        gateway("c", "/m", links=["e"]),
+        gateway("d", "/behind_b"),
+        gateway("e", "/behind_c"),
+    ).settle(3)
+    fleet.held["a", late] = fleet.gateways[late].exported
+    b, c = fleet.gateways["b"], fleet.gateways["c"]
+    fleet.gateways.update(b=c, c=b)
+    # Both addresses lead to one gateway, as it seems: the other one may be behind the link that is late.
+    early, behind = {"b": ("c", "/e"), "c": ("b", "/d")}[late]
+    fleet.settle(3)
+    assert len(fleet["a"].apps) == 2
+    assert fleet["a"].missing_anything() == (early, early + behind)
+    assert isinstance(fleet["a"].resolve(Kind.APP, "n"), Away) == (late == "c")
+    # What is named is told to others as well.
+    assert sorted(section.state for section in fleet["a"].export()) == ["down", "down", "up", "up", "up"]
+    fleet.held.clear()
+    fleet.settle(3)
+    assert set(fleet["a"].apps) == {"n", "m", "behind_b", "behind_c"}
+    assert fleet["a"].missing_anything() == ()
+
+
+def test_a_robot_that_was_replaced_for_good_is_missed_for_a_minute_only() -> None:
+    fleet = Fleet(gateway("a", links=["b", "c"]), gateway("b", "/n"), gateway("c", "/m")).settle(2)
+    fleet.gateways["b"].be_replaced(fleet.now)
+    fleet.gateways["b"].nodes = [graph_node("/new")]
+    fleet.settle(2)
+    assert set(fleet["a"].apps) == {"new", "m"}
+    assert fleet["a"].missing_anything() == ("b",)
+    fleet.settle(int(MOVED_S))
+    assert fleet["a"].missing_anything() == ()
+    # Forgotten by an operator, it is not missing at once.
+    fleet.gateways["c"].be_replaced(fleet.now)
+    fleet.settle(2)
+    assert fleet["a"].missing_anything() == ("c",)
+    fleet.gateways["a"].memory.forget_peer("c", {section.id for section in fleet["a"].sections})
+    fleet.settle(int(MOVED_S))
+    assert fleet["a"].missing_anything() == ()
+
+
 def test_a_gateway_with_two_addresses_of_which_one_does_not_answer_is_not_missing() -> None:
     fleet = Fleet(gateway("a", links=["b", "c", "d"]), gateway("b", "/n"), gateway("c", "/m"), gateway("d", "/o"))
     fleet.settle(2)
     b, d = fleet.gateways["b"], fleet.gateways["d"]
     fleet.gateways["c"] = b
     fleet.settle(2)
+    assert fleet["a"].missing_anything() == ("c",), "who was there may be found elsewhere"
+    fleet.settle(int(MOVED_S))
     assert fleet["a"].missing_anything() == ()
     d.up = False
     fleet.settle(2)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import given as forall
 from hypothesis import strategies as st
 
+from medkit_gateway_py.aggregation.origins import MOVED_S
 from medkit_gateway_py.aggregation.routing import Away, Local, Remote
 from medkit_gateway_py.aggregation.sections import OriginSection
 from medkit_gateway_py.entities.model import Component, Kind
@@ -342,6 +343,11 @@ def quiet(world: World) -> None:
         assert world.lists_all_reachable(number)
         if not changed and number > 2:
             break
+    # Robots that were replaced are missed for a while.
+    world.fleet.now += MOVED_S
+    for _ in range(MAX_HOPS):
+        world.fleet.round()
+        world.check_always()
     world.check_settled()
 
 
