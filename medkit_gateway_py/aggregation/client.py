@@ -18,9 +18,11 @@ import httpx
 from aiohttp.abc import AbstractResolver
 
 from ..errors import NotResponding, PeerUnavailable, ServiceUnavailable
-from .access import Access
+from ..parameters.aggregation import Aggregation
+from .access import Access, access_of
 from .call_stats import LATE, UNAVAILABLE, CallStats
 from .decoding import TooManyValues, decode
+from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
 from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .resolver import JudgedResolver
 from .sections import GatewayIdentity
@@ -294,3 +296,16 @@ class PeerClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._transport.aclose()
+
+
+def client_of(
+    spec: PeerSpec, aggregation: Aggregation, identity: GatewayIdentity, stats: CallStats | None = None
+) -> PeerClient:
+    """The client for a peer, with the settings that hold for it; `stats` go on from those of the client before it."""
+    # Whoever did not write the configuration may not lead us to this machine.
+    by_others = spec.source != BY_PARAMETERS
+    loopback = spec.source != BY_OPERATOR and aggregation.allow_loopback_discovery
+    resolver = JudgedResolver(loopback) if by_others else None
+    access = access_of(spec.access, aggregation)
+    timeout_s = aggregation.timeout_ms / 1000
+    return PeerClient(spec.name, spec.url, identity, timeout_s, access=access, resolver=resolver, stats=stats)

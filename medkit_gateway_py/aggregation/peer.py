@@ -15,14 +15,11 @@ from typing import Any
 import anyio
 
 from ..errors import GatewayError, NotResponding, PeerUnavailable, ServiceUnavailable
-from .access import access_of
 from .breaker import Breaker
-from .call_stats import CallStats
-from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient
+from .client import DECODE_ON_LOOP, MAX_TREE, BadAnswer, PeerClient, client_of
 from .compatible import CompatiblePoll, FindEchoes
-from .peer_discovery import BY_OPERATOR, BY_PARAMETERS, PeerSpec
+from .peer_discovery import PeerSpec
 from .peer_status import PeerStatus, counts_of
-from .resolver import JudgedResolver
 from .section_reader import tree_from_wire
 from .sections import DroppedItem, GatewayIdentity, OriginSection, TreeDocument, TreeDocumentError
 from .transport import CONTROL
@@ -78,7 +75,7 @@ class Peer:
         self._identity = identity
         self._timeout_s = aggregation.timeout_ms / 1000
         self._max_entities = aggregation.max_entities_per_peer
-        self.client = self._client_of(spec, CallStats())
+        self.client = client_of(spec, aggregation, identity)
         self._compatible = CompatiblePoll(
             self.client, config.refresh_interval_ms / 1000, self._max_entities, find_echoes
         )
@@ -86,6 +83,7 @@ class Peer:
         self._strange = 0
         # How many more answers that are no tree a new URL may give until what the old one told is not believed.
         self._unproven = 0
+        self._is_stale = False
         self._rtt_s: float | None = None
         self._dropped: tuple[DroppedItem, ...] = ()
         self._dropped_count = 0
@@ -95,16 +93,6 @@ class Peer:
         self._stream = TreeStream(self.client, self._max_entities)
         self._stream_ended = False
         self._round = anyio.CancelScope()
-
-    def _client_of(self, spec: PeerSpec, stats: CallStats) -> PeerClient:
-        aggregation = self._aggregation
-        # Whoever did not write the configuration may not lead us to this machine.
-        by_others = spec.source != BY_PARAMETERS
-        loopback = spec.source != BY_OPERATOR and aggregation.allow_loopback_discovery
-        return PeerClient(
-            spec.name, spec.url, self._identity, self._timeout_s, access=access_of(spec.access, aggregation),
-            resolver=JudgedResolver(loopback) if by_others else None, stats=stats,
-        )  # fmt: skip
 
     def reconfigure(self, spec: PeerSpec) -> PeerClient | None:
         """Other settings from now on, of the peer of the same name; the client to be closed when its calls are over.
@@ -116,7 +104,8 @@ class Peer:
         before, self.spec = self.spec, spec
         old = None
         if (spec.url, spec.source, spec.access) != (before.url, before.source, before.access):
-            old, self.client = self.client, self._client_of(spec, self.client.stats)
+            old = self.client
+            self.client = client_of(spec, self._aggregation, self._identity, self.client.stats)
             self.client.use_short_connections(self.kind == COMPATIBLE)
             self._compatible.use(self.client)
             self._stream = TreeStream(self.client, self._max_entities)
@@ -159,6 +148,7 @@ class Peer:
             counts=counts_of(self.sections),
             dropped_count=self._dropped_count,
             dropped=self._dropped,
+            is_stale=self._is_stale,
         )
 
     def is_echo(self, item: dict[str, Any]) -> bool:
@@ -259,6 +249,7 @@ class Peer:
         except (BadAnswer, TreeDocumentError) as error:
             self._alive(started)
             self._report(f"Peer '{self.name}': {error}")
+            self._is_stale = self.sections is not None
             self._unproven -= 1
             if self._unproven == 0:
                 self._lost(f"its new URL does not lead to a gateway: {error}")
@@ -272,7 +263,7 @@ class Peer:
             self._alive(started)
             if self.last_error:
                 _log.info("Peer '%s' answers", self.name)
-            self.last_error = ""
+            self.last_error, self._is_stale = "", False
 
     async def _follow(self) -> bool:
         """Follow its stream of changes for as long as that goes; False when it gives none."""
@@ -289,6 +280,7 @@ class Peer:
         self.last_seen = time.monotonic()
         if self.breaker.allows_calls():
             self.breaker.succeeded()
+            self.last_error, self._is_stale = "", False
         return self.sections is not None
 
     def _silent(self, text: str) -> None:

@@ -17,7 +17,8 @@ class PeerStatus:
     """What we know of a peer, for `/health` and `/x-medkit/peers`. Times `*_s` are seconds ago, `since` epoch seconds.
 
     `kind` is `medkit_gateway_py`, `compatible` or "" while unknown; `role` is `peer`, `self` (our own address) or
-    `fallback` (a second address of another peer); both of these are not merged.
+    `fallback` (a second address of another peer); both of these are not merged. `is_stale`: it answers, but its tree
+    could not be read lately, and the last good one is used.
     """
 
     name: str
@@ -39,6 +40,7 @@ class PeerStatus:
     counts: dict[str, int] | None = None
     dropped_count: int = 0
     dropped: tuple[DroppedItem, ...] = ()
+    is_stale: bool = False
 
 
 def health_block(enabled: bool, peers: Sequence[PeerStatus], problems: Sequence[str]) -> dict[str, Any]:
@@ -52,8 +54,11 @@ def health_block(enabled: bool, peers: Sequence[PeerStatus], problems: Sequence[
     away = [peer.name for peer in asked if peer.status != "online"]
     reasons = list(problems)
     if away:
-        more = f" and {len(away) - 5} more" if len(away) > 5 else ""
-        reasons.append(f"{len(away)} of {len(asked)} peers do not answer: {', '.join(away[:5])}{more}")
+        reasons.append(f"{len(away)} of {len(asked)} peers do not answer: {_some(away)}")
+    if stale := [peer.name for peer in asked if peer.is_stale]:
+        reasons.append(
+            f"what {len(stale)} of {len(asked)} peers have may be out of date, see last_error: {_some(stale)}"
+        )
     state = "ok" if not reasons else "down" if asked and len(away) == len(asked) else "degraded"
     block: dict[str, Any] = {"state": state}
     if asked:
@@ -61,6 +66,11 @@ def health_block(enabled: bool, peers: Sequence[PeerStatus], problems: Sequence[
     if reasons:
         block["reason"] = "; ".join(reasons)
     return block
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def counts_of(sections: Sequence[OriginSection] | None) -> dict[str, int] | None:

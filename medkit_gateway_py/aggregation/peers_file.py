@@ -147,6 +147,8 @@ class _Reader:
 
     def _peer(self, node: yaml.Node, path: str) -> PeerSpec | None:
         found = self._mapping(node, path, _PEER_KEYS)
+        if not isinstance(node, yaml.MappingNode):
+            return None
         name = self._text(found, path, "name")
         if not name:
             self._wrong(node, f"{path}.name", "is missing")
@@ -165,7 +167,10 @@ class _Reader:
             if name not in self._static:
                 self._wrong(node, f"{path}.url", f"is missing, and aggregation.peer_names has no '{name}'")
             return self._static.get(name, "")
-        parts = peer_url(self._text(found, path, "url"))
+        text = self._text(found, path, "url")
+        if not isinstance(found["url"], yaml.ScalarNode):
+            return ""
+        parts = peer_url(text)
         if isinstance(parts, str):
             self._wrong(found["url"], f"{path}.url", parts)
             return ""
@@ -272,7 +277,8 @@ class _Reader:
         if node is None:
             return ()
         # One, or several while a certificate is being replaced.
-        texts = [(node, node.value)] if isinstance(node, yaml.ScalarNode) else self._texts(node, f"{path}.{name}")
+        is_one = isinstance(node, yaml.ScalarNode)
+        texts = [(node, node.value)] if is_one else list(self._texts(node, f"{path}.{name}"))
         digests = []
         for one, text in texts:
             digest = fingerprint_of(text)
@@ -280,7 +286,7 @@ class _Reader:
                 self._wrong(one, f"{path}.{name}", "must be the SHA-256 of a certificate, 64 hex digits")
             else:
                 digests.append(digest)
-        if not digests:
+        if not digests and not texts:
             self._wrong(node, f"{path}.{name}", "must not be empty")
         return tuple(dict.fromkeys(digests))
 

@@ -133,8 +133,11 @@ async def test_a_token_that_is_refused_keeps_the_last_good_tree_and_says_so(tmp_
         before = len(peer.requests)
         await async_eventually(lambda: len(peer.requests) > before + 5, within=20)
         assert "nav" in gateway.federation.tree.apps
+        health = gateway.federation.health()
+        assert (health["state"], "may be out of date" in health["reason"]) == ("degraded", True)
         peer.routes.clear()
         await async_eventually(lambda: not gateway.federation.peers[0].last_error, within=10)
+        assert gateway.federation.health()["state"] == "ok"
 
 
 async def test_a_request_that_is_under_way_ends_as_it_began(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from medkit_gateway_py.aggregation.peer_status import PeerStatus, health_block
@@ -42,3 +44,9 @@ def test_the_reason_names_who_is_away_and_what_is_wrong() -> None:
     assert found["since"] == 7.0
     assert health_block(True, peers("online"), ["the file is bad"])["state"] == "degraded"
     assert health_block(False, [], []) == {"state": "off"}
+
+
+def test_a_peer_whose_tree_cannot_be_read_is_no_good_sign() -> None:
+    found = health_block(True, [replace(one, is_stale=True) for one in peers("online", "paused")], [])
+    assert found["state"] == "degraded"
+    assert found["reason"] == "what 1 of 1 peers have may be out of date, see last_error: p0"

@@ -123,6 +123,7 @@ def test_a_finding_names_file_line_and_place_and_no_secret(text: str, finding: s
     with pytest.raises(PeersFileError) as caught:
         parse(text)
     assert finding in str(caught.value)
+    assert len(caught.value.findings) == 1
     assert "geheim" not in str(caught.value)
 
 
