@@ -79,7 +79,7 @@ async def test_nobody_poses_as_a_configured_peer_after_our_restart(tmp_path: Pat
 async def test_nobody_poses_as_a_gateway_that_is_known_by_its_certificate(tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path).certificate("b")
     pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
-    b = with_boot(TestGateway("b", {}, tls=(certificate, key)), "00000005-0")
+    b = with_boot(TestGateway("b", {}, certificate=(certificate, key)), "00000005-0")
     rogue = with_boot(TestGateway("rogue", {}), "00000005-0", b.identity.id)
     later = with_boot(TestGateway("later", {}), "00000009-0", b.identity.id)
     async with running(b, rogue, later):

@@ -87,11 +87,11 @@ class TestGateway:
         peers: dict[str, str],
         *,
         state: StateStore | None = None,
-        tls: tuple[Path, Path] | None = None,
+        certificate: tuple[Path, Path] | None = None,
         **aggregation: Any,
     ) -> None:
-        """`tls`: certificate and key to serve with."""
-        self._tls = tls
+        """`certificate`: the file, and that of its key, to serve with."""
+        self._certificate = certificate
         if state is not None:
             # Another process of the same instance: as a state that is opened again says.
             state.boot_id = f"{state.boot_id}+"
@@ -114,7 +114,7 @@ class TestGateway:
         """Listen and aggregate."""
         bound = listen(port)
         self.port = bound.getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self._certificate else 'http'}://127.0.0.1:{self.port}"
         self.config = replace(self.config, server=replace(self.config.server, port=self.port))
         self.federation.config = self.config
         config = uvicorn.Config(
@@ -124,8 +124,8 @@ class TestGateway:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,
-            ssl_certfile=self._tls[0] if self._tls else None,
-            ssl_keyfile=self._tls[1] if self._tls else None,
+            ssl_certfile=self._certificate[0] if self._certificate else None,
+            ssl_keyfile=self._certificate[1] if self._certificate else None,
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server._serve(sockets=[bound]))
