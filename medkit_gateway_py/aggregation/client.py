@@ -34,8 +34,8 @@ MAX_JSON = 10 * 1024 * 1024
 MAX_TREE = 64 * 1024 * 1024
 # Longest wait for a place in a lane; who waits longer gets 503, the peer is not to blame.
 LANE_WAIT_S = 0.5
-# Less than this is not worth a request: the peer would get no time after the margin of the hop.
-MIN_BUDGET_S = HOP_MARGIN_S + 0.01
+# Less than this is not worth a request.
+MIN_BUDGET_S = 0.02
 # Calls begun with settings that were replaced may end with them: longer than any command takes. A stream or download
 # that goes on is cut then, and asked for again by its client.
 DRAIN_S = 120.0
@@ -245,9 +245,11 @@ class PeerClient:
 
     def _own_headers(self, request: RequestInfo | None, budget_s: float) -> list[tuple[bytes, bytes]]:
         via = (*(request.via if request else ()), self._identity.id)
+        # Of a short wait (`aggregation.timeout_ms` begins at 50) the margin takes half, or nothing could be asked.
+        margin_s = HOP_MARGIN_S if budget_s >= HOP_MARGIN_S + MIN_BUDGET_S else budget_s / 2
         return [
             (VIA.encode(), ",".join(via).encode("latin-1", "replace")),
-            (DEADLINE.encode(), str(int((budget_s - HOP_MARGIN_S) * 1000)).encode()),
+            (DEADLINE.encode(), str(int((budget_s - margin_s) * 1000)).encode()),
             (GATEWAY.encode(), f"{self._identity.id}/{self._identity.boot_id}".encode("latin-1", "replace")),
             (b"user-agent", f"medkit_gateway_py/{self._identity.version or '0'}".encode("latin-1", "replace")),
         ]

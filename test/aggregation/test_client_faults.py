@@ -238,11 +238,28 @@ async def test_the_deadline_that_came_in_bounds_the_call_and_shrinks_on_the_way(
         with pytest.raises(NotResponding):
             await ask(server.url, 5.0, request=request, first_byte_s=request.bounded(5.0))
         with pytest.raises(NotResponding, match="No time is left"):
+            await ask(server.url, 5.0, request=request, first_byte_s=0.01)
+        with pytest.raises(NotResponding):
             await ask(server.url, 5.0, request=request, first_byte_s=0.1)
-    (head,) = heads
+    head, late = heads
+    assert b"x-medkit-deadline-ms: 50\r\n" in late.lower()
     lines = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n") if b": " in line)
     assert lines[b"x-medkit-via"] == b"x,y,me"
     assert 300 <= int(lines[b"x-medkit-deadline-ms"]) <= 350
+
+
+async def test_the_shortest_timeout_that_may_be_configured_is_enough_to_ask() -> None:
+    b = TestGateway("b", {})
+    async with running(b):
+        await b.serve_tree(tree_of(["nav"]))
+        a = TestGateway("a", {"b": b.url}, timeout_ms=100)
+        async with running(a), httpx.AsyncClient() as client:
+            await async_eventually(lambda: "nav" in a.federation.tree.apps)
+
+            async def answered() -> bool:
+                return (await client.get(f"{a.url}/api/v1/apps/nav/x")).status_code == 200
+
+            assert any([await answered() for _ in range(5)])
 
 
 async def test_too_many_calls_at_once_are_503_and_not_the_peers_fault() -> None:

@@ -95,6 +95,30 @@ async def test_a_bad_answer_is_a_failed_peer_and_a_bad_item_is_left_out(
         assert all(item["x-medkit"]["peer"] in ("p0", "p1") for item in found.items)
 
 
+async def test_what_a_peer_says_of_those_behind_it_is_passed_on_within_bounds() -> None:
+    told = {
+        "leaf": {"status": "failed", "error": "e" * 9000, "age_ms": 70, "latency_ms": "soon", "more": 1},
+        "mid": {"status": "partial", "latency_ms": 4.5, "age_ms": True},
+        "well": {"status": "ok"},
+        "odd": [1],
+    }
+    medkit = {"partial": True, "failed_peers": ["leaf", "mid", "odd", "untold", "n" * 9000], "peers": told}
+
+    async def partial(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, {"items": [{"id": "x", "x-medkit": {"peer": "p" * 9000}}], "x-medkit": medkit})
+
+    async with star(1) as (hub, leaves):
+        leaves[0].routes["/api/v1/faults"] = partial
+        found = await gather_everyone(hub.federation, RequestInfo(), "/faults")
+        assert found.peers.pop("p0")["status"] == "partial"
+        assert max(map(len, found.failed)) < 320
+        assert len(found.items[0]["x-medkit"]["peer"]) == 300
+        assert set(found.peers) == set(found.failed)
+        assert found.peers["p0/leaf"] == {"status": "failed", "error": "e" * 300, "age_ms": 70}
+        assert found.peers["p0/mid"] == {"status": "partial", "error": "not reachable", "latency_ms": 4.5}
+        assert found.peers["p0/odd"] == found.peers["p0/untold"] == {"status": "failed", "error": "not reachable"}
+
+
 async def test_an_origin_that_a_peer_does_not_know_is_missing_by_the_name_that_it_has_here() -> None:
     async with star(2) as (hub, leaves):
 

@@ -149,6 +149,20 @@ async def test_a_range_and_conditions_are_passed_on() -> None:
         assert found.headers["x-medkit-not-rewritten"] == "true"
 
 
+async def test_a_refusal_of_the_owner_comes_whole() -> None:
+    async def refused(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"www-authenticate", b'Bearer realm="b"'), (b"retry-after", b"7"), (b"x-ratelimit-remaining", b"0")]
+        await answer(send, {"error": "invalid_token"}, 401, headers)
+
+    async with pair() as (a, b, client):
+        for app in ("nav", "b__cam"):
+            b.routes[f"/api/v1/apps/{app.removeprefix('b__')}/x"] = refused
+            found = await client.get(f"{a.url}/api/v1/apps/{app}/x")
+            assert (found.status_code, found.json()) == (401, {"error": "invalid_token"})
+            assert found.headers["www-authenticate"] == 'Bearer realm="b"'
+            assert (found.headers["retry-after"], found.headers["x-ratelimit-remaining"]) == ("7", "0")
+
+
 async def test_a_request_says_once_whom_it_is_meant_for() -> None:
     found: list[bytes] = []
 
