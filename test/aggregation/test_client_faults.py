@@ -313,6 +313,25 @@ async def test_rubbish_hurts_neither_our_tree_nor_another_peer(response: bytes) 
             assert "bad" in status.last_error
 
 
+@pytest.mark.parametrize("length", [0, 4000], ids=["read on the loop", "read in a thread"])
+async def test_a_tree_with_too_many_entities_is_refused_whole_and_the_last_good_one_stays(length: int) -> None:
+    many = b",".join(b'{"id":"a%d","description":"%s"}' % (number, b"x" * length) for number in range(100))
+    answers = [http(TREE % (SECTION % b'{"id":"cam"}'))]
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(answers[0])
+
+    async with FaultyServer(handle) as server:
+        a = TestGateway("a", {"p": server.url}, max_entities_per_peer=99)
+        async with running(a):
+            await async_eventually(lambda: set(a.federation.tree.apps) == {"cam"})
+            answers[0] = http(TREE % (SECTION % many))
+            await async_eventually(lambda: "more than 99 entities" in a.federation.peers[0].last_error)
+            assert set(a.federation.tree.apps) == {"cam"}
+            assert a.federation.peers[0].status == "online"
+
+
 async def test_a_bad_document_leaves_the_last_good_tree_while_the_peer_lives() -> None:
     answers = [http(TREE % (SECTION % b'{"id":"cam"},{"id":7},{"id":"x y"},{"id":"nav","name":3}'))]
 
