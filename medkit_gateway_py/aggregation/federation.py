@@ -27,6 +27,7 @@ from .origin_keeper import OriginKeeper
 from .origins import Admitted
 from .peer import Peer
 from .peer_discovery import ADDED, CONFIGURED, REMOVED, DiscoveryContext, PeerDiscovery, PeerEvent, PeerSpec, load
+from .peer_discovery.admission import Admission
 from .peer_status import PeerStatus, health_block
 from .peers_watch import PeersWatch
 from .routing import FederatedTree, Warn
@@ -159,16 +160,14 @@ class Federation:
         if not self.enabled or self._merger is not None:
             return
         self._merger = asyncio.create_task(self._merge_when_dirty(), name="federation merge")
-        self._keepers = [
-            asyncio.create_task(self._keep_ids(), name="federation ids"),
-            asyncio.create_task(self._origins.run(), name="federation origins"),
-        ]
+        keepers = (self._keep_ids(), self._origins.run())
+        self._keepers = [asyncio.create_task(one, name="federation keeper") for one in keepers]
         # First, because it has settings for peers that others find.
         await self._file.start()
         for discovery in load(DiscoveryContext(self.config, self.identity, lambda: self.peers, self._file.access)):
             try:
                 with anyio.fail_after(1.0):
-                    await discovery.start(self._on_peer_event)
+                    await discovery.start(Admission(self.config.aggregation, lambda: self.peers, self._on_peer_event))
                 self._discoveries.append(discovery)
             except Exception:
                 _log.exception("Peer discovery '%s' did not start", discovery.name)

@@ -90,6 +90,48 @@ async def test_a_plugin_leads_us_to_this_machine_only_where_that_is_allowed(monk
         assert (a.federation.peers[0].status, b.requests) == ("offline", [])
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "level", "said"),
+    [
+        ("p", "http://user:hunter2@10.0.0.1", "WARNING", "must not hold a user name or password"),
+        ("p", "http://10.0.0.1/?token=hunter2", "WARNING", "must not have a query"),
+        ("p", "ftp://10.0.0.1", "WARNING", "must begin with http"),
+        ("a__b", "https://10.0.0.1", "WARNING", "its name must be"),
+        ("x\ny", "https://10.0.0.1", "WARNING", "its name must be"),
+        ("p", "http://10.0.0.1", "ERROR", "aggregation.require_tls is true"),
+    ],
+)
+async def test_the_rules_for_peers_hold_for_those_of_plugins(
+    name: str, url: str, level: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: ({"plugin": Plugin}, {}))
+    a = TestGateway("a", {}, require_tls=level == "ERROR")
+    async with running(a):
+        for change in ("added", "updated", "added"):
+            Plugin.last.emit(PeerEvent(change, PeerSpec(name, url, "plugin")))
+        assert a.federation.peers == ()
+    (record,) = [one for one in caplog.records if "found by 'plugin'" in one.getMessage()]
+    assert (record.levelname, said in record.getMessage()) == (level, True)
+    assert "hunter2" not in caplog.text
+    assert "\n" not in record.getMessage()
+
+
+async def test_a_plugin_adds_no_more_peers_than_may_be_discovered_and_cleartext_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peer_discovery, "find_plugins", lambda *_: ({"plugin": Plugin}, {}))
+    a = TestGateway("a", {}, max_discovered_peers=2)
+    async with running(a):
+        for number in range(5):
+            Plugin.last.emit(PeerEvent("added", PeerSpec(f"p{number}", f"http://10.0.0.{number}:80/", "plugin")))
+        assert [one.url for one in a.federation.peers] == ["http://10.0.0.0", "http://10.0.0.1"]
+        Plugin.last.emit(PeerEvent("removed", PeerSpec("p0", "", "plugin")))
+        Plugin.last.emit(PeerEvent("added", PeerSpec("p9", "http://10.0.0.9", "plugin")))
+        assert [one.name for one in a.federation.peers] == ["p1", "p9"]
+    assert caplog.text.count("is reached by cleartext HTTP") == 3
+    assert caplog.text.count("max_discovered_peers") == 3
+
+
 async def test_of_two_addresses_of_a_gateway_the_configured_one_is_used_whichever_came_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -26,7 +26,7 @@ BUILT_IN = {
 
 ADDED, UPDATED, REMOVED = "added", "updated", "removed"
 # Sources of peers that a person chose; they win over discovered ones of the same name, and need not be allowed.
-BY_PARAMETERS, BY_OPERATOR = "static", "added"
+BY_PARAMETERS, BY_OPERATOR, BY_MDNS = "static", "added", "mdns"
 CONFIGURED = frozenset({BY_PARAMETERS, BY_OPERATOR})
 
 _log = logging.getLogger(__name__)
