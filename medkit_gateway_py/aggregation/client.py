@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -27,7 +27,7 @@ from .request import DEADLINE, GATEWAY, HOP_MARGIN_S, VIA, RequestInfo
 from .resolver import JudgedResolver
 from .sections import GatewayIdentity
 from .tls import Pins, TlsProblem, context_of
-from .transport import CALLS, CONTROL, LANE_LIMITS, Disconnected, Outgoing, PeerTransport
+from .transport import CALLS, CONTROL, FRESH, LANE_LIMITS, Disconnected, Outgoing, PeerTransport
 
 MAX_JSON = 10 * 1024 * 1024
 # 20 000 entities of a peer are about 8 MiB; one order of magnitude more is no tree.
@@ -269,8 +269,11 @@ class PeerClient:
                 except Disconnected as error:
                     if not again:
                         self.stats.failed(lane, UNAVAILABLE)
-                        raise self._unavailable(str(error)) from None
-                    again = False
+                        # A command may have been heard by the time the connection broke.
+                        known = outgoing.method in ("GET", "HEAD")
+                        raise self._unavailable(str(error) if known else f"{error}; outcome unknown") from None
+                    # After a cable was out, all kept connections are stale, not only the one that was tried.
+                    again, outgoing = False, replace(outgoing, lane=FRESH)
                 except (httpx.ReadTimeout, httpx.WriteTimeout):
                     break
                 except httpx.HTTPError as error:

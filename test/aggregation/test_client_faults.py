@@ -183,6 +183,27 @@ async def test_a_get_whose_kept_connection_was_closed_is_sent_once_more_and_a_pu
     assert seen == [b"GET", b"GET", b"PUT", b"DELETE", b"POST"]
 
 
+async def test_with_all_kept_connections_stale_a_get_is_answered_over_a_new_one() -> None:
+    both = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        if server.connections == 2:
+            both.set()
+        await both.wait()
+        writer.write(http(b"{}").replace(b"Connection: close", b"Connection: keep-alive"))
+        await writer.drain()
+        await head_of(reader)
+        writer.transport.abort()
+
+    async with FaultyServer(once) as server:
+        client = PeerClient("p", server.url, IDENTITY, 3.0)
+        await asyncio.gather(*(client.get(b"/api/v1/x") for _ in range(2)))
+        assert (await client.get(b"/api/v1/x")).status == 200
+        assert server.connections == 3
+        await client.aclose()
+
+
 async def test_a_command_does_not_use_a_connection_that_was_idle_for_a_second() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -352,7 +352,11 @@ async def test_a_connection_that_ends_without_an_answer_is_502_and_a_command_is_
     async with faulty_peer(reset) as (a, client):
         found = await client.put(f"{a.url}/api/v1/apps/cam/data/x", json={})
         assert (found.status_code, found.json()["vendor_code"]) == (502, "x-medkit-peer-unavailable")
+        assert "outcome unknown" in found.json()["parameters"]["details"]
         assert heads == [b"PUT"]
+        found = await client.get(f"{a.url}/api/v1/apps/cam/data/x")
+        assert (found.status_code, heads[1:]) == (502, [b"GET", b"GET"])
+        assert "outcome" not in found.json()["parameters"]["details"]
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
