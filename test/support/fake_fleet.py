@@ -1,6 +1,7 @@
 """Many peers in one thread: small servers that tell a tree, and some that say nothing. For tests of whole gateways.
 
-Each good one has a single app, whose id a test changes, polls with ETags, and has no stream of changes.
+Each good one has a single app, whose id a test changes, polls with ETags, and has no stream of changes. Slow ones are
+so in one `manner` each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from dataclasses import dataclass, field
 
 from .fake_peer import head_of, http, listen
 
+# How to be slow: nothing is ever said; each answer begins after `late_s`; answers begin at once and come byte by byte,
+# but for the tree, or only the tree; a gateway that has no tree, and whose health begins after `late_s`.
+SILENT, LATE, DRIPPING, DRIPPING_TREE, SLOW_HEALTH = "silent", "late", "dripping", "dripping_tree", "slow_health"
+DRIP_S = 0.05
+
 
 @dataclass
 class FakeGateway:
@@ -23,7 +29,8 @@ class FakeGateway:
     name: str
     app: str = ""
     seq: int = 1
-    silent: bool = False
+    manner: str = ""
+    late_s: float = 0.0
     received: int = 0
     requests: list[str] = field(default_factory=list)
     url: str = ""
@@ -42,18 +49,35 @@ class FakeGateway:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # Cancelled when the test is over, and then it has nothing to tell.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await head_of(reader)).decode("latin-1").lower()
                 request = head.split("\r\n", 1)[0].rsplit(" ", 1)[0]
                 self.requests.append(request)
-                if self.silent:
+                if self.manner == SILENT:
                     await reader.read()
                     return
                 await self._take_body(head, reader)
-                writer.write(self._answer(request, head))
+                answer = self._answer(request, head)
+                if self.manner == LATE or (self.manner == SLOW_HEALTH and request.endswith("/health")):
+                    await asyncio.sleep(self.late_s)
+                is_tree = request.endswith("/x-medkit/tree")
+                if self.manner == (DRIPPING_TREE if is_tree else DRIPPING):
+                    await self._drip(answer, writer)
+                else:
+                    writer.write(answer)
                 await writer.drain()
         writer.close()
+
+    async def _drip(self, answer: bytes, writer: asyncio.StreamWriter) -> None:
+        """The head at once; of the body one byte now and then, until nobody takes it any more."""
+        head, _, body = answer.partition(b"\r\n\r\n")
+        writer.write(head + b"\r\n\r\n")
+        for byte in body:
+            writer.write(bytes((byte,)))
+            await writer.drain()
+            await asyncio.sleep(DRIP_S)
 
     async def _take_body(self, head: str, reader: asyncio.StreamReader) -> None:
         fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
@@ -66,16 +90,32 @@ class FakeGateway:
             self.received += len(piece)
 
     def _answer(self, request: str, head: str) -> bytes:
+        return self._bytes(request, head).replace(b"Connection: close", b"X-A: b")
+
+    def _bytes(self, request: str, head: str) -> bytes:
+        if self.manner == SLOW_HEALTH:
+            return self._other_kind(request)
         if request.endswith("/x-medkit/tree"):
             etag = f'"1-{self.seq}"'
             if f"if-none-match: {etag}" in head:
                 return f"HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n".encode()
-            return http(self.tree(), "200 OK", f"ETag: {etag}").replace(b"Connection: close", b"X-A: b")
+            return http(self.tree(), "200 OK", f"ETag: {etag}")
         if request.startswith("post"):
-            return http(b"{}").replace(b"Connection: close", b"X-A: b")
+            return http(b"{}")
         if request.endswith("/faults"):
-            return http(b'{"items":[{"fault_code":"X"}]}').replace(b"Connection: close", b"X-A: b")
-        return http(b"{}", "404 Not Found").replace(b"Connection: close", b"X-A: b")
+            return http(b'{"items":[{"fault_code":"X"}]}')
+        if request.endswith("/data"):
+            return http(b'{"items":[]}')
+        return http(b"{}", "404 Not Found")
+
+    def _other_kind(self, request: str) -> bytes:
+        if "/x-medkit/" in request:
+            return http(b"{}", "404 Not Found")
+        if request.endswith("/health"):
+            return http(json.dumps({"status": "healthy", "x-medkit-entity-cache": {"generation": self.seq}}).encode())
+        facts = {"source": "heuristic", "is_online": True, "ros2": {"node": f"/{self.app}"}}
+        app = {"id": self.app, "name": self.app, "type": "app", "x-medkit": facts}
+        return http(json.dumps({"items": [app] if request.endswith("/apps") else []}).encode())
 
 
 @contextlib.contextmanager
