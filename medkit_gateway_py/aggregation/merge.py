@@ -14,7 +14,7 @@ from ..entities.ids import RESERVED_IDS, GivenId, GivenIds
 from ..entities.model import App, Area, Component, Entity, Function, Kind
 from ..entities.tree import EntityTree
 from .merge_state import LOCAL, Chosen, MergeOptions, MergeState, Part, Parts, Past, PeerView
-from .names import choose_app_id, peer_name_from, prefixed
+from .names import choose_app_id, origin_prefix, prefixed
 from .retained import declared
 from .routing import Contribution, FederatedTree, Warn
 from .sections import GatewayIdentity, OriginSection
@@ -143,6 +143,24 @@ def _merge_apps(state: MergeState, parts: Parts) -> None:
     _rewrite_dependencies(state)
     state.parts.update(((one.peer, one.section.id), _part_of(state, one)) for one in remade)
     _warn_of_shared_graph(state, seen_here, sharing)
+    if state.options.naming == "always_prefix":
+        _warn_of_equal_names(state)
+
+
+def _warn_of_equal_names(state: MergeState) -> None:
+    """Whoever chose one name for two gateways gets ids that depend on which of them was heard first."""
+    named: dict[str, list[Chosen]] = {}
+    for one in state.chosen:
+        named.setdefault(origin_prefix(one.section.id, one.section.name), []).append(one)
+    for prefix, found in sorted(named.items()):
+        if len(found) > 1:
+            peers = tuple(sorted({one.peer for one in found}))
+            who = ", ".join(sorted(one.label for one in found))
+            text = (
+                f"{len(found)} gateways are called '{prefix}': {who}. Which of their apps have a number in their ids"
+                " depends on which was heard first. Give each its own gateway.name."
+            )
+            state.warnings.append(Warn("duplicate_gateway_name", text, peer_names=peers))
 
 
 def _fits(state: MergeState, part: Part, by_graph_key: Mapping[str, str]) -> bool:
@@ -244,7 +262,7 @@ def _id_of(state: MergeState, one: Chosen, app: App, served: str) -> str:
         return known.id
     owner = first if known is None else second
     always = state.options.naming == "always_prefix"
-    prefix = peer_name_from(section.name, one.peer) if always else one.peer
+    prefix = origin_prefix(section.id, section.name) if always else one.peer
 
     def is_free(candidate: str) -> bool:
         return candidate not in RESERVED_IDS and state.is_free(candidate)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 
 from ..entities.ids import shorten, with_hash
 from ..parameters.aggregation import PEER_NAME
+from ..parameters.files import ALIASES
 
 SEPARATOR = "__"
+# Stands in the ids that copies of one disk image have here (`views.py`).
+COPY = "~"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_valid_peer_name(name: str) -> bool:
@@ -20,6 +25,22 @@ def peer_name_from(text: str, fallback: str) -> str:
     """A valid peer name made of an announced one; `fallback` when nothing of it is left."""
     cleaned = re.sub(r"_{2,}", "_", re.sub(r"[^A-Za-z0-9_-]", "_", text))[:64]
     return cleaned if is_valid_peer_name(cleaned) else fallback
+
+
+def origin_prefix(origin: str, announced: str) -> str:
+    """What apps of an origin are prefixed with in `naming: always_prefix`: made of the origin alone.
+
+    It is the name that the origin announces, where somebody chose it for this gateway. Names that many have, because
+    nobody chose one, that cannot stand in an id as they are, or that belong to a copy of a disk image get `-` and eight
+    hex digits of the instance id behind them: waiting for the second of the same name would make ids depend on which
+    was heard first.
+    """
+    cleaned = peer_name_from(announced, "gateway")
+    is_chosen = cleaned == announced and announced not in ALIASES
+    if is_chosen and not announced.endswith("_") and COPY not in origin:
+        return announced
+    digits = origin[:8] if _UUID.fullmatch(origin) else hashlib.blake2b(origin.encode(), digest_size=4).hexdigest()
+    return f"{cleaned[:55]}-{digits}"
 
 
 def prefixed(prefix: str, entity_id: str) -> str:

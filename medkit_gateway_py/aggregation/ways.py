@@ -80,10 +80,12 @@ def _moved(past: Past, present: set[str], online: set[str], offline: Sequence[st
     """Origins whose peer has become another gateway: they may have moved to where nobody has looked yet.
 
     So it looks when gateways exchange their addresses. For a moment they may be behind any peer whose dead link is not
-    noticed yet; and for as long as a peer does not answer whose gateway has moved on, behind that one. With all peers
-    answering, who is behind none of them is no part of the federation any more: a robot that was replaced.
+    noticed yet; and for as long as a peer does not answer whose gateway answers at another address, behind that one.
+    With all peers answering, who is behind none of them is no part of the federation any more: a robot that was
+    replaced.
     """
-    vacant = next((peer for peer in offline if past.direct.get(peer) in present), None)
+    elsewhere = {past.direct.get(peer) for peer in online} & present
+    vacant = next((peer for peer in offline if past.direct.get(peer) in elsewhere), None)
     found: dict[str, Way] = {}
     for origin, way in past.ways.items():
         first = _first(origin, way)

@@ -407,6 +407,17 @@ def test_a_robot_that_was_replaced_for_good_is_missed_for_a_minute_only() -> Non
     assert fleet["a"].missing_anything() == ()
 
 
+def test_a_robot_that_was_replaced_is_not_taken_to_be_behind_a_link_that_is_cut() -> None:
+    fleet = Fleet(gateway("a", links=["b", "c"]), gateway("b", "/n", links=["c"]), gateway("c", "/m")).settle(3)
+    fleet.gateways["a"].cut.add("c")
+    fleet.gateways["b"].be_replaced(fleet.now)
+    fleet.settle(3)
+    assert set(fleet["a"].apps) == {"b__n", "m"}
+    assert fleet["a"].missing_anything() == ("b",)
+    fleet.settle(int(MOVED_S))
+    assert fleet["a"].missing_anything() == ()
+
+
 def test_a_gateway_with_two_addresses_of_which_one_does_not_answer_is_not_missing() -> None:
     fleet = Fleet(gateway("a", links=["b", "c", "d"]), gateway("b", "/n"), gateway("c", "/m"), gateway("d", "/o"))
     fleet.settle(2)
