@@ -32,7 +32,7 @@ def test_every_setting_of_the_file_is_explained() -> None:
 
 
 def test_the_commands_of_the_page_are_routes_and_bodies_of_this_gateway() -> None:
-    commands = re.findall(r"curl -X (\w+) http://localhost:8080/api/v1(/\S+)", PAGE)
+    commands = re.findall(r"curl -s -X (\w+) \$API(/\S+)", PAGE)
     assert len(commands) == 4
     for method, path in commands:
         pattern = re.sub(r"/peers/\w+", "/peers/{name}", path)
