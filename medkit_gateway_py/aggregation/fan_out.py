@@ -223,6 +223,15 @@ class _Echoes:
         return all(isinstance(one, str) and one in self._others and one not in self._own for one in sources)
 
 
+def marked(item: Json, peer: str) -> Json:
+    """A peer's item with `x-medkit.peer`: who has it, with the way when that is a gateway behind the peer."""
+    medkit = item.get("x-medkit")
+    medkit = dict(medkit) if isinstance(medkit, dict) else {}
+    behind = medkit.get("peer")
+    medkit["peer"] = f"{peer}/{behind}"[:MAX_LABEL] if isinstance(behind, str) and behind else peer
+    return {**item, "x-medkit": medkit}
+
+
 class _Asked:
     """One peer of a fan-out and what became of it."""
 
@@ -309,7 +318,7 @@ class _Asked:
         for item in body["items"]:
             if isinstance(item, dict):
                 if not echoes.has(item):
-                    self.items.append(self._marked(item))
+                    self.items.append(marked(item, self.name))
             elif len(self.dropped) < MAX_DROPPED_NAMED:
                 self.dropped.append({"peer": self.name, "reason": "not an object", "source_id": ""})
         self.body = body
@@ -332,10 +341,3 @@ class _Asked:
             return f"{self.name}/{name}"
         label = self._federation.tree.label_of(name)
         return label if label != name else self.name
-
-    def _marked(self, item: Json) -> Json:
-        medkit = item.get("x-medkit")
-        medkit = dict(medkit) if isinstance(medkit, dict) else {}
-        behind = medkit.get("peer")
-        medkit["peer"] = f"{self.name}/{behind}"[:MAX_LABEL] if isinstance(behind, str) and behind else self.name
-        return {**item, "x-medkit": medkit}

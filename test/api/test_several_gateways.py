@@ -208,6 +208,19 @@ def test_a_write_to_a_component_of_two_others_is_never_made_here(monkeypatch: py
     assert topics.published == []
 
 
+def test_muted_faults_and_clusters_of_peers_name_their_gateway_with_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(monkeypatch)
+    told = [{"fault_code": "M"}, {"fault_code": "N", "x-medkit": {"peer": "leaf", "rule": 1}}, "no object"]
+    body = {"items": [], "x-medkit": {"muted_faults": told, "clusters": [{"cluster_id": "c"}], "muted_count": 2}}
+    pair.gather(monkeypatch, items=[], bodies=[("b", body)])
+    medkit = pair.a.get("/faults?include_muted=true&include_clusters=true").json()["x-medkit"]
+    assert medkit["muted_faults"] == [
+        {"fault_code": "M", "x-medkit": {"peer": "b"}},
+        {"fault_code": "N", "x-medkit": {"peer": "b/leaf", "rule": 1}},
+    ]
+    assert (medkit["clusters"], medkit["muted_count"]) == ([{"cluster_id": "c", "x-medkit": {"peer": "b"}}], 2)
+
+
 def shared_robot(name: str) -> EntityTree:
     """An area, a component and a function of the same ids at every gateway, with an app of its own."""
     return EntityTree(

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...aggregation import forward
 from ...aggregation.deletion import Deletion, delete_at
+from ...aggregation.fan_out import marked
 from ...aggregation.request import RequestInfo
 from ...aggregation.routing import FederatedTree, Local, Shared
 from ...entities.model import App, Entity, Kind
@@ -313,7 +314,7 @@ def _joined(gathered: gathering.Gathered, name: str) -> list[dict[str, Any]]:
         told = medkit.get(name) if isinstance(medkit, dict) else None
         for one in told if isinstance(told, list) else ():
             if isinstance(one, dict):
-                found.append({**one, "x-medkit": {"peer": peer}})
+                found.append(marked(one, peer))
     return found
 
 
