@@ -365,7 +365,7 @@ def _double(origin: str, peers: set[str]) -> Warn:
     return Warn(
         "duplicate_instance_id",
         f"Behind {who} there are different gateways with one instance id ({origin}), as copies of one disk image are;"
-        " only the one that was started last is shown. Give one of them another aggregation.instance_id, or remove its"
-        " state directory.",
+        " only the one that was started last is shown, and requests for either go to that one. Give one of them another"
+        " aggregation.instance_id, or remove its state directory.",
         peer_names=tuple(sorted(peers)),
     )

@@ -190,6 +190,34 @@ async def test_of_two_copies_the_one_that_is_left_is_not_given_the_ids_of_the_ot
             await a.stop()
 
 
+async def test_both_of_one_disk_image_are_shown_further_away_as_well_where_one_gateway_told_them_apart() -> None:
+    b = TestGateway("b", {})
+    clone = clone_of(b)
+    async with running(b, clone):
+        await b.serve_tree(tree_of(["nav"], function="all"))
+        await clone.serve_tree(tree_of(["nav"], function="all"))
+        mid = TestGateway("mid", {"b": b.url, "clone": clone.url})
+        async with running(mid):
+            head = TestGateway("head", {"mid": mid.url})
+            async with running(head), httpx.AsyncClient() as client:
+                await async_eventually(lambda: set(head.federation.tree.apps) == {"nav", "clone__nav"}, within=15)
+                for app_id, name in (("nav", "b"), ("clone__nav", "clone")):
+                    seen = (await client.get(f"{head.url}/api/v1/apps/{app_id}/x")).json()["data"]
+                    assert seen["gateway"] == name
+                gathered = (await client.get(f"{head.url}/api/v1/faults")).json()
+                assert [item["fault_code"] for item in gathered["items"]] == [
+                    "FAULT_OF_head",
+                    "FAULT_OF_mid",
+                    "FAULT_OF_b",
+                    "FAULT_OF_clone",
+                ]
+                await clone.stop()
+                await async_eventually(lambda: set(head.federation.tree.apps) == {"nav"}, within=10)
+                assert head.federation.tree.missing_anything() == ("mid/clone",)
+                assert isinstance(head.federation.tree.resolve(Kind.APP, "clone__nav"), Away)
+                await clone.start(clone.port)
+
+
 async def test_a_discovered_peer_that_says_it_is_a_configured_one_is_refused() -> None:
     b = TestGateway("b", {})
     rogue = clone_of(b)
