@@ -105,3 +105,56 @@ def test_a_peer_behind_https_and_tokens_is_reached_by_its_pin_and_our_token_for_
     eventually(lambda: "leaf" not in ids(), within=15, message=lambda: head.output)
     for text in (SECRET, "secret-of", secret.read_text()):
         assert text not in head.output + leaf.output
+
+
+def test_an_authority_is_replaced_while_entities_stay_listed_and_served(
+    one: Fleet, ros_domains: Callable[[], int], tmp_path: Path
+) -> None:
+    authority, stranger = Authority(tmp_path, "ours"), Authority(tmp_path, "stranger")
+    cert, key = authority.certificate("leaf")
+    tls = {"server.tls.enabled": True, "server.tls.cert_file": str(cert), "server.tls.key_file": str(key)}
+    leaf = one.gateway("leaf", ros_domains(), node="leaf", parameters=tls, ca=authority.ca)
+    trusted, peers = tmp_path / "trusted.pem", tmp_path / "peers.yaml"
+
+    def trust(*authorities: Authority) -> None:
+        trusted.write_bytes(b"".join(one.ca.read_bytes() for one in authorities))
+
+    def configure(more: str = "") -> None:
+        peers.write_text(f"peers: [{{name: arm, url: '{leaf.url}', ca_file: trusted.pem{more}}}]")
+
+    trust(authority)
+    configure()
+    given = {"aggregation.enabled": True, "aggregation.peers_file": str(peers)}
+    head = one.gateway("head", ros_domains(), node="head", parameters=given)
+    head.lists("apps", "leaf")
+
+    def new_settings() -> int:
+        """How often they were used so far; nothing may be missing meanwhile."""
+        assert "leaf" in head.ids("apps")
+        assert head.get("/apps/leaf").status_code == 200
+        return head.output.count("has new settings")
+
+    pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(cert.read_text())).hexdigest()
+    steps: list[Callable[[], object]] = [
+        lambda: trust(authority, stranger),
+        lambda: configure(", allow: {methods: [GET]}"),
+        lambda: configure(f", fingerprint: '{pin}'"),
+        lambda: configure(),
+    ]
+    for number, step in enumerate(steps):
+        step()
+        eventually(lambda wanted=number + 1: new_settings() >= wanted, within=15, message=lambda: head.output)
+    trusted.write_text("half of a certificate")
+    eventually(lambda: new_settings() and "peers_file_invalid" in head.get("/health").text, within=15)
+    trust(stranger, authority)
+    eventually(lambda: new_settings() > len(steps), within=15, message=lambda: head.output)
+    began = head.get("/x-medkit/peers/arm").json()["since"]
+    eventually(lambda: head.get("/x-medkit/peers/arm").json()["last_seen_s"] < 1, within=10)
+    assert head.get("/x-medkit/peers/arm").json()["since"] == began
+    # An authority that did not sign the peer's certificate does take it away, and only then.
+    trust(stranger)
+    head.lists_no("apps", "leaf")
+    assert "not accepted" in head.get("/x-medkit/peers/arm").json()["last_error"]
+    trust(authority)
+    head.lists("apps", "leaf")
+    assert head.output.count("is offline") == 1
