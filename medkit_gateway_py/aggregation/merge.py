@@ -143,6 +143,7 @@ def _merge_apps(state: MergeState, parts: Parts) -> None:
     _rewrite_dependencies(state)
     state.parts.update(((one.peer, one.section.id), _part_of(state, one)) for one in remade)
     _warn_of_shared_graph(state, seen_here, sharing)
+    _warn_of_taken_ids(state)
     if state.options.naming == "always_prefix":
         _warn_of_equal_names(state)
 
@@ -212,6 +213,28 @@ def _warn_of_shared_graph(state: MergeState, seen_here: set[str], sharing: set[s
             peer_names=tuple(sorted(sharing)),
         )
     )
+
+
+def _warn_of_taken_ids(state: MergeState) -> None:
+    """A manifest's ids are its author's to choose; whoever used one of them for something else must be told."""
+    taken: dict[str, GivenId] = {}
+    for app in state.own.tree.apps.values():
+        for one in state.given.holders(Kind.APP, app.id) if app.source == "manifest" else ():
+            is_its_own = one.origin == state.own.id and one.key in (app.id, app.fqn or one.key)
+            if not is_its_own:
+                taken[app.id] = one
+    if taken:
+        peers = sorted({one.via for one in taken.values() if one.via})
+        state.warnings.append(
+            Warn(
+                "app_id_taken",
+                f"The manifest declares {len(taken)} apps with ids that other nodes had before"
+                f"{' (of ' + ', '.join(peers) + ')' if peers else ''}. Requests with these ids reach the declared apps"
+                " now. Give them ids of their own if clients may still mean the others.",
+                entity_ids=tuple(sorted(taken)),
+                peer_names=tuple(peers),
+            )
+        )
 
 
 def _take_remote_app(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from medkit_gateway_py.aggregation.merge import MergeOptions, PeerView, merge
 from medkit_gateway_py.aggregation.routing import Away, Local, Remote, Shared
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
-from medkit_gateway_py.entities.ids import GivenIds
+from medkit_gateway_py.entities.ids import GivenId, GivenIds
 from medkit_gateway_py.entities.model import App, Area, Component, Function, Kind
 from medkit_gateway_py.entities.tree import EntityTree
 
@@ -260,6 +260,27 @@ def test_dependencies_of_a_renamed_app_follow_the_rename() -> None:
     tree = merge_sections(local, section("b", apps=apps))
     assert tree.apps["ui"].depends_on == ("b__nav", "gone")
     assert tree.renames == {"b": {"nav": "b__nav"}}
+
+
+def test_a_manifest_that_takes_an_id_which_another_node_had_is_warned_of() -> None:
+    given = GivenIds(
+        [
+            GivenId("id-b", "apps", "/nav", "nav", "b"),
+            GivenId("id-a", "apps", "/old/cam", "cam"),
+            GivenId("id-a", "apps", "/arm", "arm"),
+            *(GivenId("id-a", "apps", app_id, app_id) for app_id in ("nav", "cam", "arm", "away")),
+            GivenId("id-a", "apps", "/somewhere", "away"),
+        ]
+    )
+
+    def declared(app_id: str, fqn: str) -> App:
+        return App(app_id, fqn=fqn, source="manifest")
+
+    apps = {"nav": declared("nav", "/n"), "cam": declared("cam", "/new/cam"), "arm": declared("arm", "/arm")}
+    apps["away"] = declared("away", "")
+    (warning,) = merge_sections(EntityTree(apps=apps), given=given).warnings
+    assert (warning.code, warning.entity_ids, warning.peer_names) == ("app_id_taken", ("cam", "nav"), ("b",))
+    assert merge_sections(EntityTree(apps={"arm": apps["arm"]}), given=given).warnings == ()
 
 
 def test_two_apps_of_one_origin_on_one_node_are_both_kept_apart() -> None:
