@@ -1,4 +1,4 @@
-"""What asking all peers costs, by their number; and what one of them costs that is dead, slow or silent.
+"""What asking all peers costs, by their number; and what those of them cost that are dead, slow or silent.
 
 The same request with `X-Medkit-No-Fan-Out: 1`, which asks nobody, is what each is compared with.
 """
@@ -24,24 +24,30 @@ TIMEOUT_MS = 500
 LATE_S = 2 * TIMEOUT_MS / 1000
 NOTICE_S = 20.0
 WARM_UP_S = 0.3
-MODES = (Mode.SLOW, Mode.DEAD, Mode.SILENT)
+MODES = ((Mode.SLOW,), (Mode.DEAD,), (Mode.SILENT,), (Mode.DEAD, Mode.SLOW))
 
 
 @dataclass
 class Trouble:
-    """One peer of all that is not well. `first_ms`: the slowest request until it was known to be away, of which there
-    were `waited` that took longer than half the timeout; known after `known_s`. `after`: requests from then on."""
+    """One peer of all, or one of each `modes`, that is not well. `first_ms`: the slowest request until it was known to
+    be away, of which there were `waited` that took longer than half the timeout; known after `known_s`. `after`:
+    requests from then on."""
 
-    mode: Mode
+    modes: Sequence[Mode]
     after: Measured
     first_ms: float = 0.0
     waited: int = 0
     known_s: float = 0.0
 
+    @property
+    def title(self) -> str:
+        """`one slow`, `one dead, one slow`."""
+        return ", ".join(f"one {mode.value}" for mode in self.modes)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "mode": self.mode.value,
+            "modes": self.title,
             "first_ms": self.first_ms,
             "waited": self.waited,
             "known_s": self.known_s,
@@ -76,7 +82,7 @@ class FanOut:
 
 def measure(
     aggregator: Server, fleet: Child, peers: int, generator: Generator, seconds: float, rounds: int,
-    say: Callable[[str], None], modes: Sequence[Mode] = MODES,
+    say: Callable[[str], None], troubles: Sequence[Sequence[Mode]] = MODES,
 ) -> list[FanOut]:  # fmt: skip
     """Both requests at an aggregator with so many peers, all online. Raises Failed when a peer is not noticed."""
     found = []
@@ -88,10 +94,10 @@ def measure(
         for _ in range(rounds):
             one.alone.append(generator.run(url, seconds, aggregator, headers=["X-Medkit-No-Fan-Out: 1"]))
             one.stretches.append(generator.run(url, seconds, aggregator))
-        for mode in modes:
-            one.troubles.append(_trouble(aggregator, fleet, path, peers, mode, generator, seconds))
+        for modes in troubles:
+            one.troubles.append(_trouble(aggregator, fleet, path, peers, modes, generator, seconds))
         well = one.stretches[-1]
-        worse = ", ".join(f"one {each.mode.value} {each.first_ms or each.after.p50_ms:.0f} ms" for each in one.troubles)
+        worse = ", ".join(f"{each.title} {each.first_ms or each.after.p50_ms:.0f} ms" for each in one.troubles)
         say(f"{peers} peers  {title:24} {well.p50_ms:7.2f} ms  {well.cpu_us:7.0f} us CPU, {worse}")
         found.append(one)
     return found
@@ -117,27 +123,31 @@ def _wait_for_all(aggregator: Server, path: str, peers: int) -> None:
 
 
 def _trouble(
-    aggregator: Server, fleet: Child, path: str, peers: int, mode: Mode, generator: Generator, seconds: float
+    aggregator: Server, fleet: Child, path: str, peers: int, modes: Sequence[Mode], generator: Generator, seconds: float
 ) -> Trouble:
-    """The last peer behaves so for a while."""
-    fleet.ask(f"mode {peers - 1} {mode.value}")
-    began = float(fleet.answer())
+    """The last peers behave so for a while, each in its manner."""
+    began = time.monotonic()
+    for number, mode in enumerate(modes, 1):
+        fleet.ask(f"mode {peers - number} {mode.value}")
+        began = float(fleet.answer())
+    away = sum(mode is not Mode.SLOW for mode in modes)
     first_ms, waited, known_s = 0.0, 0, 0.0
-    if mode is not Mode.SLOW:
-        while online(aggregator) == peers:
+    if away:
+        while online(aggregator) > peers - away:
             if time.monotonic() - began > NOTICE_S:
-                raise Failed(f"a peer that is {mode.value} was not noticed in {NOTICE_S:g} s")
+                raise Failed(f"a peer that is {modes[0].value} was not noticed in {NOTICE_S:g} s")
             asked = time.perf_counter()
             status, _, _ = aggregator.get(path)
             took_ms = (time.perf_counter() - asked) * 1e3
             if status != 200:
-                raise Failed(f"GET {path} answered {status} with one peer {mode.value}")
+                raise Failed(f"GET {path} answered {status} with one peer {modes[0].value}")
             first_ms = max(first_ms, took_ms)
             waited += took_ms > TIMEOUT_MS / 2
         known_s = time.monotonic() - began
-    enough_s = max(seconds, 4 * TIMEOUT_MS / 1000) if mode is Mode.SLOW else seconds
+    enough_s = max(seconds, 4 * TIMEOUT_MS / 1000) if Mode.SLOW in modes else seconds
     after = generator.run(f"{aggregator.url}{path}", enough_s, aggregator)
-    fleet.ask(f"mode {peers - 1} {Mode.WELL.value}")
-    fleet.answer()
+    for number, _ in enumerate(modes, 1):
+        fleet.ask(f"mode {peers - number} {Mode.WELL.value}")
+        fleet.answer()
     _wait_for_all(aggregator, path, peers)
-    return Trouble(mode, after, first_ms, waited, known_s)
+    return Trouble(modes, after, first_ms, waited, known_s)
