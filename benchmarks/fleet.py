@@ -31,7 +31,7 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. `sizes` are numbers of peers, `apps` those of each, `modes` how one or two of them behave."""
+    """How much is measured: `sizes` are numbers of peers, `apps` those of each, `modes` how one or two behave."""
 
     sizes: Sequence[int] = SIZES
     apps: int = APPS
