@@ -22,7 +22,7 @@ from .ages import age_ms
 from .echo import EchoFilter
 from .id_keeper import IdKeeper
 from .kept_running import kept_running
-from .merge import MergeOptions, Parts, merge
+from .merge import MergeOptions, Parts, merge, passed_over
 from .origin_keeper import OriginKeeper
 from .origins import Admitted
 from .peer import Peer
@@ -313,9 +313,13 @@ class Federation:
         await self._origins.note()
         self._parts = merged.parts
         self._log_warnings((*merged.tree.warnings, *self._views.warnings, *self._admitted.warnings))
-        new = replace(merged.tree, version=self.tree.version)
+        others = passed_over(merged.chosen, self._views.views)
+        new = replace(merged.tree, version=self.tree.version, passed_over=others)
         if new != self.tree:
             self._swap(replace(new, version=self.tree.version + 1))
+        elif others != self.tree.passed_over:
+            # Nothing that anybody lists or is told of: the same version.
+            self.tree = replace(self.tree, passed_over=others)
 
     def _trust(self) -> Trust:
         peers = self._peers.values()

@@ -316,6 +316,15 @@ def _origins_by_peer(chosen: Sequence[Chosen], views: Sequence[PeerView]) -> dic
     return {peer: tuple(origins) for peer, origins in found.items()}
 
 
+def passed_over(chosen: Sequence[Chosen], views: Sequence[PeerView]) -> dict[str, tuple[OriginSection, ...]]:
+    """By peer, the sections that were not chosen, also those that may not be believed: what the peer lists itself."""
+    taken = {(one.peer, one.section.id) for one in chosen}
+    return {
+        view.name: tuple(one for one in view.sections if one.state == "up" and (view.name, one.id) not in taken)
+        for view in views
+    }
+
+
 def _renames(state: MergeState) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for one in state.chosen:

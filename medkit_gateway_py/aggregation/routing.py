@@ -100,6 +100,7 @@ class FederatedTree(EntityTree):
     * `renames`: per peer, app ids that are other there: id at the peer to id here, those of a shared ROS graph too.
     * `sections`: the chosen sections as we received them; `own` is ours; `down`: those of origins that are away.
       `export` is what peers get.
+    * `passed_over`: per peer, what it passes on of gateways that are reached another way, or that are we ourselves.
     * `given`: the memory of ids, for entities that are away.
     """
 
@@ -119,6 +120,7 @@ class FederatedTree(EntityTree):
     exported_ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
+    passed_over: Mapping[str, tuple[OriginSection, ...]] = field(default_factory=dict, compare=False, repr=False)
     given: GivenIds = field(default_factory=GivenIds, compare=False, repr=False)
 
     def resolve(self, kind: Kind, entity_id: str) -> Resolution | None:
@@ -168,9 +170,24 @@ class FederatedTree(EntityTree):
         for one in shared.contributions if shared is not None else ():
             if one.peer == peer and shared is not None:
                 return Remote(shared.entity, peer, remote_id, one.origins)
+        here = self._passed_over(peer, remote_id) if kind is Kind.APP else None
+        if here is not None:
+            return self.resolve(kind, here)
         # Known, and out of reach behind the peer; or of one that discovery let go, which is known as long as its ids.
         label = self._away(kind, remote_id)
         return Away(label) if label is not None and label.partition("/")[0] == peer else None
+
+    def _passed_over(self, peer: str, remote_id: str) -> str | None:
+        """Our id of an app that the peer has as `remote_id`, of a gateway that is reached another way (or is we)."""
+        for section in self.passed_over.get(peer, ()):
+            app_id = next((one for one in section.tree.apps if section.app_id_at_exporter(one) == remote_id), None)
+            if app_id is None:
+                continue
+            if self.own is not None and section.id == self.own.id:
+                return app_id if app_id in self.local.apps else None
+            if any(one.id == section.id and app_id in one.tree.apps for one in self.sections):
+                return self.exported_ids.get(section.id, {}).get(app_id, app_id)
+        return None
 
     def missing(self, kind: Kind, entity_id: str) -> tuple[str, ...]:
         """Labels of gateways that are known to have a share of this entity and cannot be asked now (§8)."""

@@ -36,12 +36,12 @@ class Word:
 
 
 def word_of(data: Mapping[str, Any], own_id: str, max_hops: int) -> Word | None:
-    """What a peer says; None where it has no marks, or has been here or too far already."""
+    """What a peer says; None where it has no marks, has been here or too far, or is about its way over us."""
     marks = data.get("x-medkit")
     if not isinstance(marks, Mapping):
         return None
     origins, via = _strings(marks.get("origins")), _strings(marks.get("via"))
-    if not origins or not via or own_id in via or len(via) > max_hops:
+    if not origins or not via or own_id in (*via, *origins) or len(via) > max_hops:
         return None
     return Word("", frozenset(origins), tuple(via))
 

@@ -54,8 +54,11 @@ def filter_of(query: list[tuple[str, str]]) -> Filter | None:
 
 
 def _peers(tree: FederatedTree, entity: Entity) -> set[str]:
-    """The peers that an entity is reached through, and `local` where we have a share of it."""
+    """The peers that an entity is or was reached through, and `local` where we have a share of it."""
     key = (entity.kind, entity.id)
+    gone = tree.unreachable.get(key)
+    if gone is not None:
+        return {gone.partition("/")[0]}
     shared = tree.shared.get(key)
     if shared is not None:
         return {share.peer for share in shared.contributions} | ({LOCAL} if shared.local else set())
@@ -67,7 +70,11 @@ def _has_origin(tree: FederatedTree, entity: Entity, origin: str) -> bool:
     """Whether the gateway of this instance id or name has the entity in its own graph."""
     key = (entity.kind, entity.id)
     shared, remote = tree.shared.get(key), tree.remote.get(key)
-    sections = [section for section in tree.sections if origin in (section.id, section.name)]
+    sections = [section for section in (*tree.sections, *tree.down) if origin in (section.id, section.name)]
+    gone = tree.unreachable.get(key)
+    if gone is not None:
+        away = {one for one, label in tree.away.items() if label == gone}
+        return origin in away or any(section.id in away for section in sections)
     if shared is not None:
         ids = {one for share in shared.contributions for one in share.origins}
     else:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
 
+from medkit_gateway_py.aggregation.routing import FederatedTree
+from medkit_gateway_py.api.filters import Filter
 from medkit_gateway_py.entities.tree import EntityTree
 from support.fake_peer import TestGateway, running, tree_of
 from support.waiting import async_eventually
@@ -24,6 +27,11 @@ def declared(tree: EntityTree) -> EntityTree:
     )
 
 
+def filtered(tree: FederatedTree, **wanted: Any) -> list[str]:
+    """The apps that a filter keeps."""
+    return sorted(app.id for app in tree.apps.values() if Filter(**wanted).keeps(tree, app))
+
+
 async def test_declared_entities_of_a_peer_that_is_gone_stay_and_say_that_they_are_away() -> None:
     b = TestGateway("b", {})
     async with running(b):
@@ -39,6 +47,10 @@ async def test_declared_entities_of_a_peer_that_is_gone_stay_and_say_that_they_a
             assert not tree.apps["b__cam"].is_online
             assert not tree.components["arm"].available
             assert tree.functions["vision"].hosts == ("cam", "b__cam", "nav")
+            kept = {"local": ["cam"], "b": ["b__cam", "nav"], "nobody": []}
+            assert {name: filtered(tree, peer=name) for name in kept} == kept
+            assert filtered(tree, origin="b") == filtered(tree, origin=b.identity.id) == kept["b"]
+            assert filtered(tree, origin="a") == filtered(tree, available=True) == kept["local"]
             for path in ("apps/nav", "apps/b__cam/data", "components/arm", "components/arm/data/x"):
                 answer = await client.get(f"{a.url}/api/v1/{path}")
                 body = answer.json()

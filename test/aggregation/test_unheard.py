@@ -54,6 +54,7 @@ def test_a_label_is_said_when_it_comes_and_when_it_goes() -> None:
         {"x-medkit": {"origins": [7], "via": ["mid"]}},
         {"x-medkit": {"origins": ["far"] * (MAX_ORIGINS + 1), "via": ["mid"]}},
         {"x-medkit": {"origins": ["far"], "via": ["mid", "me"]}},
+        {"x-medkit": {"origins": ["far", "me"], "via": ["mid"]}},
         {"x-medkit": {"origins": ["far"], "via": ["1", "2", "3", "4"]}},
     ],
 )

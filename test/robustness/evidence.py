@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .history import RECEIVED, Ask, Heard, History
-from .timeline import Run, Timeline
+from .timeline import Run, Timeline, life_of, slot_of
+
+# After a link, a gateway or the machine was hurt, what was away because of it may stay away for so long: a probe with
+# back-off, the exchange over all hops, and two busy cores.
+RECOVERY_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Evidence:
     streams: dict[int, list[Heard]] = field(default_factory=dict)
     received: dict[str, list[str]] = field(default_factory=dict)
     tokens: dict[str, list[str]] = field(default_factory=dict)
+    retain: bool = False
     # (life that was asked, id): its owner, as first seen
     owners: dict[tuple[str, str], str] = field(default_factory=dict)
     # (life that was asked, id): when it was first known to be listed there
@@ -52,7 +57,7 @@ class Evidence:
                 unattributed.append(ask)
             else:
                 known.append((ask, run))
-        found = cls(known, unattributed, time)
+        found = cls(known, unattributed, time, retain=history.setup.retain)
         for heard in history.heard:
             found.streams.setdefault(heard.client, []).append(heard)
         for event in sorted(history.events, key=lambda one: one.at):
@@ -70,6 +75,17 @@ class Evidence:
     def contributors(self, ask: Ask) -> set[str]:
         """The lives whose shares are in a gathered answer."""
         return {self.time.life_with(str(one)) for one in ask.facts.get("from", ())}
+
+    def since(self, start: float) -> float:
+        """From when on nothing may have been hurt that all be well at `start`: all was seen to be well, or long ago."""
+        return max([start - RECOVERY_S, *(at for at in self.time.backs if at <= start)])
+
+    def is_lost(self, gateway: str, owner: str, start: float, end: float) -> bool:
+        """Whether this owner must be found at a gateway: it exists, and nothing on any way was hurt for a while."""
+        since = self.since(start)
+        if self.time.is_replaced(life_of(owner), end) or not self.time.was_always_present(owner, since, end):
+            return False
+        return not self.time.is_hurt(self.time.between(gateway, slot_of(owner)), since, end)
 
     def seen_owners(self, ask: Ask) -> list[str]:
         """Whom this request reached, as the answer says and as the robots that it was written to say."""

@@ -48,6 +48,17 @@ START_S = 60.0
 # A thread that sleeps 50 ms and wakes so much later was not run: the machine is overloaded, or was suspended.
 STALL_S = 0.75
 SLOW_S = 0.15
+# The node that is always there, and that reports the fault.
+MANIFEST = """manifest_version: "1.0"
+components:
+  - id: fleet
+    name: The fleet
+apps:
+  - id: bot_{slot}
+    name: The bot of {slot}
+    is_located_on: fleet
+    ros_binding: {{node_name: bot_{slot}}}
+"""
 
 # What can be done: to places, to links, and to a place that asks two others (`swap`: they exchange their addresses).
 TO_PLACES = ("kill", "replace", "freeze", "nodes")
@@ -95,7 +106,7 @@ def plan(setup: Setup, seconds: float) -> list[Step]:
             at += OUTDATED_S
             continue
         subject = random_.choice(links if deed in TO_LINKS else forks if deed == SWAP else list(setup.slots))
-        lasts = random_.uniform(0.3, 3.0 if deed == "kill" else 5.0)
+        lasts = random_.uniform(0.3, {"kill": 3.0, "freeze": 8.0}.get(deed, 5.0))
         steps.append(Step(round(at, 2), deed, subject, round(min(lasts, seconds - at), 2)))
         at += random_.uniform(0.3, 2.2)
     return steps
@@ -332,9 +343,14 @@ class Scene:
             "aggregation.peer_names": list(peers) or [""],
             "aggregation.peer_urls": [self._proxies[f"{slot}>{peer}"].url for peer in peers] or [""],
             "discovery.runtime.default_component.id": "fleet",
+            "aggregation.unreachable": "retain" if self.setup.retain else "drop",
             # A busy machine must not make a node silent for a minute.
             "parameter_service_negative_cache_sec": 1.0,
         }
+        if self.setup.retain:
+            declared = self._fleet.folder / f"{slot}.yaml"
+            declared.write_text(MANIFEST.format(slot=slot))
+            parameters |= {"discovery.mode": "hybrid", "discovery.manifest_path": str(declared)}
         if slot in self._gateways:
             self._gateways[slot].client.close()
         state = self._fleet.folder / f"state-{self.life(slot)}"

@@ -31,8 +31,8 @@ CHANGING, CHANGED = "changing", "changed"
 RECEIVED = "received"
 # of the machine: nobody ran for `facts.seconds` until now;
 STALL = "stall"
-# of the run: from now on nothing is hurt any more, and the end.
-QUIET, END = "quiet", "end"
+# of the run: from now on nothing is hurt any more; all was seen to be there; the end.
+QUIET, BACK, END = "quiet", "back", "end"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Setup:
     topology: str
     seed: int
     links: Mapping[str, tuple[str, ...]]
+    # The first node of each robot is declared, and what is declared stays listed while its gateway is away.
+    retain: bool = False
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ class History:
                     if "setup" in record:
                         setup = record["setup"]
                         links = {name: tuple(peers) for name, peers in setup["links"].items()}
-                        found = cls(Setup(setup["topology"], setup["seed"], links))
+                        found = cls(Setup(setup["topology"], setup["seed"], links, setup.get("retain", False)))
                     elif found is None:
                         raise ValueError("the setup must come first")
                     else:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .evidence import Evidence, Violation, ids_of
 from .history import Ask, History
+from .name_rules import NAME_RULES
 from .stream_rules import STREAM_RULES
-from .timeline import life_of, slot_of
+from .timeline import life_of
 
-# After a link, a gateway or the machine was hurt, what was away because of it may stay away for so long: a probe with
-# back-off, the exchange over all hops, and two busy cores.
-RECOVERY_S = 20.0
 # A node that is new is told of by the ROS graph after at most this.
 GRAPH_S = 8.0
 # A gateway that is well answers in `timeout_ms` (1 s here) and the time limits of a node; more is a busy machine.
@@ -31,8 +29,8 @@ OF_ENTITY = ("detail", "owner", "parameters", "data", "write")
 # Not to be had now: its gateway, or the node itself (503 of its own gateway).
 AWAY = (502, 503, 504, 508)
 DOCUMENTED = {
-    **dict.fromkeys(("apps", "tree", "health", *GATHERED), (200,)),
-    **dict.fromkeys(OF_ENTITY, (200, 404, *AWAY)),
+    **dict.fromkeys(("apps", "filtered", "tree", "health", *GATHERED), (200,)),
+    **dict.fromkeys((*OF_ENTITY, "alias"), (200, 404, *AWAY)),
     WHOLE: (200, 503),
 }
 
@@ -207,14 +205,8 @@ def nothing_is_lost_without_cause(seen: Evidence) -> Iterator[Violation]:
         else:
             continue
         for entity, owner in missing:
-            since = ask.start - RECOVERY_S
-            if seen.time.is_replaced(life_of(owner), ask.end):
-                continue
-            if not seen.time.was_always_present(owner, since, ask.end):
-                continue
-            if seen.time.is_hurt(seen.time.between(ask.gateway, slot_of(owner)), since, ask.end):
-                continue
-            yield Violation("lost", f"'{entity}' ({owner}) is missing, and nothing on any way was hurt", ask)
+            if seen.is_lost(ask.gateway, owner, ask.start, ask.end):
+                yield Violation("lost", f"'{entity}' ({owner}) is missing, and nothing on any way was hurt", ask)
 
 
 def all_is_back_at_the_end(seen: Evidence) -> Iterator[Violation]:
@@ -236,6 +228,9 @@ def _is_back(seen: Evidence, slot: str, last: dict[tuple[str, str], Ask]) -> Ite
         yield Violation("not back", f"nobody asked {slot} for its apps after the last harm")
         return
     found = {seen.owners.get((me, entity), f"? '{entity}'") for entity in ids_of(lists)}
+    # Whose place another has taken stays listed where what is declared is retained, as not available.
+    away = {seen.owners.get((me, str(entity)), "") for entity in lists.facts.get("unavailable", ())}
+    found -= {owner for owner in away if owner and life_of(owner) not in lives}
     if found != nodes:
         text = f"{slot} lacks {sorted(nodes - found)}, and has beyond that {sorted(found - nodes)}"
         yield Violation("not back", text, lists)
@@ -266,6 +261,7 @@ RULES: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     documented_answers_in_time,
     nothing_is_lost_without_cause,
     all_is_back_at_the_end,
+    *NAME_RULES,
     *STREAM_RULES,
 )
 

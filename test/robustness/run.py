@@ -12,7 +12,7 @@ from pathlib import Path
 from support.gateways import fleet
 
 from .failpoints import Scene, Step, plan
-from .history import END, QUIET, Event, History
+from .history import BACK, END, QUIET, Event, History
 from .listeners import Listeners
 from .model import BACK_S, GATHERED
 from .traffic import Known, Traffic
@@ -22,10 +22,13 @@ TOPOLOGIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "chain": {"g0": ("g1",), "g1": ("g2",), "g2": ()},
     # Each with each; what the four agree on has many ways.
     "mesh4": {one: tuple(other for other in _FOUR if other != one) for one in _FOUR},
-    # Two that show the same two robots, and do not know of each other.
+    # Two that show the same two robots, and do not know of each other; what is declared of the robots is retained.
+    "kept": {"a0": ("r0", "r1"), "a1": ("r1", "r0"), "r0": (), "r1": ()},
     "pairs": {"a0": ("r0", "r1"), "a1": ("r1", "r0"), "r0": (), "r1": ()},
     "mesh": {"g0": ("g1", "g2"), "g1": ("g0", "g2"), "g2": ("g0", "g1")},
 }
+# Of these, what is declared stays listed while its gateway is away.
+RETAINING = ("kept",)
 HARM_S = 12.0
 TICK_S = 0.05
 
@@ -44,11 +47,11 @@ def run(folder: Path, history: History, domains: Sequence[int], harm_s: float = 
             traffic = Traffic(scene.urls, history, known, seed)
             with Listeners(scene.urls, history, seed) as listeners, traffic:
                 # Who was never heard of cannot be confused with anybody.
-                _wait_until_back(scene, traffic, listeners)
+                _wait_until_back(scene, traffic, listeners, history)
                 _harm(scene, plan(setup, harm_s), seed)
                 scene.wait_until_ready()
                 history.add(Event(time.monotonic(), QUIET))
-                _wait_until_back(scene, traffic, listeners)
+                _wait_until_back(scene, traffic, listeners, history)
                 _ask_once_more(scene, traffic)
             history.add(Event(time.monotonic(), END))
         finally:
@@ -80,7 +83,7 @@ def _harm(scene: Scene, steps: Sequence[Step], seed: int) -> None:
                 heapq.heappush(agenda, (now + what.lasts, next(order), undo))
 
 
-def _wait_until_back(scene: Scene, traffic: Traffic, listeners: Listeners) -> None:
+def _wait_until_back(scene: Scene, traffic: Traffic, listeners: Listeners, history: History) -> None:
     """Ask until everybody is listed and heard of at every gateway, or it takes too long; the judge says which."""
     began = time.monotonic()
     deadline = began + BACK_S
@@ -89,6 +92,8 @@ def _wait_until_back(scene: Scene, traffic: Traffic, listeners: Listeners) -> No
         scene.look()
         left = [slot for slot in left if not _is_back(scene, traffic, listeners, slot, began)]
         time.sleep(0.2)
+    if not left:
+        history.add(Event(time.monotonic(), BACK))
 
 
 def _is_back(scene: Scene, traffic: Traffic, listeners: Listeners, slot: str, since: float) -> bool:
@@ -97,7 +102,10 @@ def _is_back(scene: Scene, traffic: Traffic, listeners: Listeners, slot: str, si
         new = set(scene.setup.links[queue.pop()]) - reachable
         reachable |= new
         queue += sorted(new)
-    listed = traffic.own.ask(slot, "apps").facts.get("ids", ())
+    answer = traffic.own.ask(slot, "apps")
+    listed = answer.facts.get("ids", ())
+    # Whose place another has taken stays listed where what is declared is retained; it is not asked.
+    listed = [pair for pair in listed if pair[0] not in answer.facts.get("unavailable", ())]
     if len(listed) != sum(len(scene.nodes[one]) for one in reachable):
         return False
     for entity, fqn in listed:
@@ -117,3 +125,4 @@ def _ask_once_more(scene: Scene, traffic: Traffic) -> None:
             traffic.own.ask(slot, "parameters", entity, fqn)
         for what in GATHERED:
             traffic.own.ask(slot, what)
+        traffic.own.ask_all_names(slot)

@@ -15,7 +15,7 @@ import pytest
 
 from .history import History, Setup
 from .model import judge
-from .run import TOPOLOGIES, run
+from .run import RETAINING, TOPOLOGIES, run
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -27,7 +27,7 @@ CASES = [(NAMES[number % len(NAMES)], FIRST + number // len(NAMES)) for number i
 
 @pytest.mark.parametrize(("topology", "seed"), CASES)
 def test_no_answer_is_ever_wrong(topology: str, seed: int, tmp_path: Path, ros_domains: Callable[[], int]) -> None:
-    history = History(Setup(topology, seed, TOPOLOGIES[topology]))
+    history = History(Setup(topology, seed, TOPOLOGIES[topology], topology in RETAINING))
     folder = Path(os.environ.get("MEDKIT_HISTORIES", tmp_path))
     path = folder / f"{topology}-{seed}.jsonl"
     try:

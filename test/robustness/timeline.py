@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from .history import (
+    BACK,
     CHANGED,
     CHANGING,
     DEAD,
@@ -65,6 +66,8 @@ class Timeline:
     swaps: dict[str, list[float]] = field(default_factory=dict)
     died: list[str] = field(default_factory=list)
     quiet: float = inf
+    # when all was seen to be there
+    backs: list[float] = field(default_factory=list)
     links: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -81,6 +84,8 @@ class Timeline:
                 found.died.append(str(event.facts["said"]))
             elif event.what == QUIET:
                 found.quiet = event.at
+            elif event.what == BACK:
+                found.backs.append(event.at)
         for link in {event.subject for event in events if event.what == LINK}:
             found._link(link, [event for event in events if event.what == LINK and event.subject == link])
         return found
@@ -196,6 +201,10 @@ class Timeline:
         return any(span.meets(start, end) for span in self.stalls) or any(
             span.meets(start, end) for subject in subjects for span in self.hurt.get(subject, ())
         )
+
+    def is_away(self, slot: str, since: float, until: float) -> bool:
+        """Whether the gateway was dead or frozen all the time."""
+        return any(span.start <= since and until <= span.end for span in self.hurt.get(slot, ()))
 
     def is_swapped(self, subjects: Iterable[str], start: float, end: float) -> bool:
         """Whether any of these links began or ended to lead elsewhere in between."""

@@ -38,6 +38,8 @@ WEIGHTS = {
     "whole_or_nothing": 1,
     "tree": 2,
     "health": 1,
+    "alias": 3,
+    "filtered": 3,
 }
 PATHS = {
     "apps": "/apps",
@@ -52,7 +54,11 @@ PATHS = {
     "parameters": "/apps/{id}/configurations",
     "data": "/apps/{id}/data/{topic}",
     WRITES: "/apps/{id}/configurations/note",
+    "alias": "/apps/{id}/configurations/owner",
+    "filtered": "/apps",
 }
+# What no gateway has.
+NOBODY = "bot_nobody"
 
 
 class Known:
@@ -70,6 +76,11 @@ class Known:
         with self._lock:
             self._ids.pop(slot, None)
 
+    def all(self, slot: str) -> list[str]:
+        """All ids that were ever listed at a gateway."""
+        with self._lock:
+            return sorted(self._ids.get(slot, {}))
+
     def pick(self, slot: str, random_: random.Random) -> tuple[str, str] | None:
         """An id and the full name of its node; None when there is none."""
         with self._lock:
@@ -82,6 +93,7 @@ class Client:
 
     def __init__(self, number: int, urls: Mapping[str, str], history: History, known: Known, seed: str) -> None:
         self.number = number
+        self._links = history.setup.links
         self._urls = dict(urls)
         self._history = history
         self._known = known
@@ -96,17 +108,47 @@ class Client:
         """One request of any kind to any gateway; None when there is nothing to ask for yet."""
         slot = self._random.choice(sorted(self._urls))
         what = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        if what == "alias":
+            return self._ask_alias(slot)
+        if what == "filtered":
+            return self._ask_filtered(slot)
         if "{id}" not in PATHS[what]:
             return self.ask(slot, what)
         entity, fqn = self._known.pick(slot, self._random) or ("", "")
         return self.ask(slot, what, entity, fqn) if entity else None
 
-    def ask(self, slot: str, what: str, entity: str = "", fqn: str = "") -> Ask:
-        """One request, written down."""
+    def _ask_alias(self, slot: str) -> Ask | None:
+        """For what a peer has, by the name of the peer and the id that it has there."""
+        if not self._links[slot]:
+            return None
+        peer = self._random.choice(self._links[slot])
+        picked = self._known.pick(peer, self._random)
+        entity = picked[0] if picked is not None and self._random.random() < 0.8 else NOBODY
+        return self.ask(slot, "alias", f"{peer}__{entity}", alias=[peer, entity])
+
+    def ask_all_names(self, slot: str) -> None:
+        """All filters, and aliases of all that is known of the peers of a gateway."""
+        for name, value in self._filters(slot):
+            self.ask(slot, "filtered", query=f"?{name}={value}", filter=[name, value])
+        for peer in self._links[slot]:
+            for entity in (*self._known.all(peer), NOBODY):
+                self.ask(slot, "alias", f"{peer}__{entity}", alias=[peer, entity])
+
+    def _filters(self, slot: str) -> list[tuple[str, str]]:
+        filters = [("peer", one) for one in ("local", *self._links[slot])]
+        filters += [("origin", one) for one in self._links]
+        return filters + [("available", one) for one in ("true", "false")]
+
+    def _ask_filtered(self, slot: str) -> Ask:
+        """For a part of the apps."""
+        name, value = self._random.choice(self._filters(slot))
+        return self.ask(slot, "filtered", query=f"?{name}={value}", filter=[name, value])
+
+    def ask(self, slot: str, what: str, entity: str = "", fqn: str = "", query: str = "", **facts: Any) -> Ask:
+        """One request, written down with these facts about it."""
         topic = quote(f"{fqn}/whoami", safe="")
-        path = PATHS[what].replace("{id}", entity).replace("{topic}", topic)
+        path = PATHS[what].replace("{id}", entity).replace("{topic}", topic) + query
         url = f"{self._urls[slot]}/api/v1{path}"
-        facts: Json = {}
         body = None
         if what == WRITES:
             self._sent += 1
@@ -121,6 +163,9 @@ class Client:
         except httpx.TransportError as error:
             end = time.monotonic()
             facts["error"] = f"{type(error).__name__}: {error}"
+        if what == "alias":
+            # An alias is no id: what it leads to may change with the peer.
+            entity = ""
         if what == "apps" and status == 200:
             self._known.add(slot, {pair[0]: pair[1] for pair in facts.get("ids", ())})
         ask = Ask(self.number, slot, what, entity, path, start, end, status, facts)
@@ -141,7 +186,8 @@ def read(what: str, answer: httpx.Response) -> Json:
 
 def _apps(body: Json) -> Json:
     found = [(item["id"], item["x-medkit"]["ros2"]["node"]) for item in body["items"] if MARK in item["id"]]
-    return {"ids": found}
+    away = [item["id"] for item in body["items"] if MARK in item["id"] and item["x-medkit"].get("available") is False]
+    return {"ids": found, "unavailable": away} if away else {"ids": found}
 
 
 def _parameters(body: Json) -> Json:
@@ -183,6 +229,8 @@ READERS: Mapping[str, Callable[[Json], Json]] = {
     "parameters": _parameters,
     "data": _data,
     WRITES: lambda body: {"note": body["data"]},
+    "alias": lambda body: {"reached": body["data"]},
+    "filtered": _apps,
     "faults": _faults,
     "fleet_faults": _faults,
     "whole_or_nothing": _faults,

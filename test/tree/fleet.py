@@ -6,9 +6,9 @@ one does, so that long histories are cheap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from medkit_gateway_py.aggregation.merge import MergeOptions, Parts, PeerView, merge
+from medkit_gateway_py.aggregation.merge import MergeOptions, Parts, PeerView, merge, passed_over
 from medkit_gateway_py.aggregation.origins import OriginMemory
 from medkit_gateway_py.aggregation.routing import FederatedTree
 from medkit_gateway_py.aggregation.sections import GatewayIdentity, OriginSection
@@ -115,9 +115,11 @@ class Gateway:
         self.given.add(merged.new_ids)
         self.memory.merged(merged.chosen, now)
         self.warnings = [warning.code for warning in (*merged.tree.warnings, *admitted.warnings)]
-        if merged.tree == self.tree:
+        tree = replace(merged.tree, passed_over=passed_over(merged.chosen, views))
+        if tree == self.tree:
+            self.tree = replace(self.tree, passed_over=tree.passed_over)
             return False
-        self.tree = merged.tree
+        self.tree = tree
         self.exported = self.tree.export()
         return True
 

@@ -69,6 +69,24 @@ def test_the_prefixed_form_is_an_alias_of_an_app_that_needed_no_prefix() -> None
     assert remote.remote_id == "localizer"
 
 
+def test_the_alias_of_what_a_peer_has_of_others_leads_there_also_where_they_are_reached_another_way() -> None:
+    links = {"a": ["b", "c"], "b": ["a", "c"], "c": ["a", "b"]}
+    fleet = Fleet(*(gateway(name, "/nav", links=peers) for name, peers in links.items())).settle()
+    tree = fleet["a"]
+    assert {"nav", "a__nav", "c__nav"} == set(fleet["b"].apps)
+    far = tree.resolve(Kind.APP, "b__c__nav")
+    assert isinstance(far, Remote)
+    assert (far.entity.id, far.peer, far.remote_id) == ("c__nav", "c", "nav")
+    ours = tree.resolve(Kind.APP, "b__a__nav")
+    assert isinstance(ours, Local)
+    assert ours.entity.id == "nav"
+    assert tree.resolve(Kind.APP, "b__c__cam") is None
+    # Whatever a peer still has of a node that is gone, it is nobody.
+    fleet.gateways["c"].nodes.clear()
+    fleet.settle(2)
+    assert fleet["a"].resolve(Kind.APP, "b__c__nav") is None
+
+
 def test_a_dead_peer_answers_for_its_ids_and_aliases_as_away() -> None:
     fleet = pair()
     fleet.gateways["subsystem_b"].up = False
