@@ -97,8 +97,9 @@ class Relay:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _unchanged(self, response: httpx.Response, headers: Headers, first: bytes = b"") -> None:
+        # Not louder: clients choose how often, and are told by the header.
         text = "An answer of peer '%s' has other ids than ours and is passed on as it is (request %s)"
-        _log.warning(text, self._peer, self._request_id)
+        _log.debug(text, self._peer, self._request_id)
         await self._start(response.status_code, [*headers, (NOT_REWRITTEN, b"true")])
         await self._pass_on(response, first)
 
@@ -130,7 +131,7 @@ class Relay:
         self, response: httpx.Response, headers: Headers, first: bytes, stream: AsyncIterator[bytes]
     ) -> None:
         text = "An answer of peer '%s' is longer than %d bytes and is passed on as it is (request %s)"
-        _log.warning(text, self._peer, MAX_JSON, self._request_id)
+        _log.debug(text, self._peer, MAX_JSON, self._request_id)
         await self._start(response.status_code, [*headers, (NOT_REWRITTEN, b"true")])
         await self._send({"type": "http.response.body", "body": first, "more_body": True})
         async for chunk in stream:
