@@ -56,9 +56,10 @@ async def _delete(federation: Federation, request: RequestInfo, deletion: Deleti
         origins = federation.origins_at(deletion.peer, deletion.origins)
         headers.append((ORIGINS.encode(), ",".join(origins).encode("latin-1", "replace")))
     budget = request.bounded(federation.config.aggregation.timeout_ms / 1000)
+    client = peer.client
     try:
         peer.check_callable()
-        async with peer.client.open(
+        async with client.open(
             "DELETE", deletion.path.encode("ascii"), request=request, headers=headers, lane=FRESH,
             first_byte_s=budget, idle_s=budget,
         ) as response:  # fmt: skip
@@ -66,6 +67,6 @@ async def _delete(federation: Federation, request: RequestInfo, deletion: Deleti
             if not (200 <= response.status_code < 300 or response.status_code == 404):
                 return f"answered {response.status_code}"
     except GatewayError as error:
-        peer.call_failed(error)
+        peer.call_failed(error, client)
         return error.message
     return ""

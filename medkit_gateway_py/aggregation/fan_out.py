@@ -257,6 +257,7 @@ class _Asked:
         """Ask and read; every failure of the peer ends in `failed`."""
         started = time.monotonic()
         peer = self._federation.peer(self.name)
+        client = peer.client if peer is not None else None
         try:
             if peer is None:
                 raise BadAnswer("is no peer any more")
@@ -269,8 +270,8 @@ class _Asked:
         except (GatewayError, BadAnswer) as error:
             self.failed = self._all()
             self.report = {"status": "failed", "error": str(error)}
-            if peer is not None and isinstance(error, GatewayError):
-                peer.call_failed(error)
+            if peer is not None and client is not None and isinstance(error, GatewayError):
+                peer.call_failed(error, client)
             self.report = _with_age(self.report, self._federation, self.name)
         except Exception:
             # A fault of ours with one answer must not take the others' with it.

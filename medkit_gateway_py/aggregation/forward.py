@@ -235,8 +235,9 @@ class _Exchange:
         is_read = self._method in ("GET", "HEAD")
         waiting = anyio.CancelScope()
         content = await self._content(waiting, first_byte_s)
+        client = self._peer.client
         try:
-            async with self._peer.client.open(
+            async with client.open(
                 self._method,
                 target,
                 request=self._info,
@@ -257,7 +258,7 @@ class _Exchange:
         except GatewayError as error:
             if self._upload.has_left:
                 return
-            self._peer.call_failed(error)
+            self._peer.call_failed(error, client)
             raise
         except httpx.HTTPError as error:
             reason = "the connection broke in the middle of its answer"

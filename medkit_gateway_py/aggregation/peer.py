@@ -215,11 +215,13 @@ class Peer:
         if self.breaker.allows_calls():
             self.breaker.succeeded()
 
-    def call_failed(self, error: GatewayError) -> None:
+    def call_failed(self, error: GatewayError, by: PeerClient) -> None:
         """A client's call was not answered; the poll is asked at once whether the peer is still there.
 
-        Calls that only took too long do not count: one node that hangs must not cut off its whole gateway.
+        Those with earlier settings do not count, nor those that took too long: one node must not cut off its gateway.
         """
+        if by is not self.client:
+            return
         if isinstance(error, PeerUnavailable) and self.breaker.allows_calls():
             self.last_error = error.message
             if self.breaker.failed(time.monotonic()):

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from medkit_gateway_py.aggregation import client
+from medkit_gateway_py.errors import PeerUnavailable
 from support.compatible import CompatibleGateway, app
 from support.fake_peer import TestGateway, answer, running, tree_of
 from support.proxy import Proxy
@@ -238,6 +239,23 @@ async def test_a_peer_that_an_operator_paused_stays_so_until_paused_itself_chang
         await async_eventually(lambda: "nav" not in gateway.federation.tree.apps, within=10)
         write(file, f"peers: [{{name: b, url: '{peer.url}', token: third}}]")
         await async_eventually(lambda: "nav" in gateway.federation.tree.apps, within=10)
+
+
+async def test_what_fails_by_old_settings_is_not_held_against_the_new_ones(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (gateway, peer, file):
+        await async_eventually(lambda: "nav" in gateway.federation.tree.apps)
+        one = gateway.federation.peer("b")
+        assert one is not None
+        old = one.client
+        async with watching(gateway, "nav"):
+            write(file, f"peers: [{{name: b, url: '{peer.url}', token: second}}]")
+            await async_eventually(lambda: "Bearer second" in shown(peer), within=10)
+            for _ in range(3):
+                one.call_failed(PeerUnavailable("connection refused"), old)
+            assert one.breaker.allows_calls()
+        for _ in range(3):
+            one.call_failed(PeerUnavailable("connection refused"), one.client)
+        assert not one.is_online
 
 
 async def test_what_is_counted_goes_on_being_counted(tmp_path: Path) -> None:
