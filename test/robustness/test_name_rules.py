@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .history import BACK, DEAD, DYING, LINK, Event
+from .history import BACK, DEAD, DYING, LINK, READY, SPAWNED, Event
 from .test_model import NODES, OTHER, Story, told_story
 
 DECLARED = {"ids": [*NODES["ids"], ["bot_g1", "/bot_g1"]]}
@@ -127,6 +127,14 @@ def test_who_is_away_and_stays_listed_is_seen(story: Story) -> None:
     story.ask("apps", **NODES)
     story.starts("g1", "g1.1")
     assert story.ends() == ["not gone"]
+
+
+def test_who_is_started_again_and_not_known_to_be_ready_is_not_away(story: Story) -> None:
+    is_dead(story, "g1")
+    story.event(SPAWNED, "g1")
+    story.ask("apps", **NODES)
+    story.event(READY, "g1", life="g1.1", instance="id-g1.1")
+    assert story.ends() == []
 
 
 def test_what_is_declared_stays_as_not_available_and_does_not_respond(declared: Story) -> None:

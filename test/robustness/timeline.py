@@ -55,6 +55,8 @@ class Timeline:
 
     runs: dict[str, list[Run]] = field(default_factory=dict)
     hurt: dict[str, list[Span]] = field(default_factory=dict)
+    # when a gateway surely answered nobody: dead until it is started again, or frozen
+    away: dict[str, list[Span]] = field(default_factory=dict)
     stalls: list[Span] = field(default_factory=list)
     # owner, `life:fqn`: when it was surely there
     present: dict[str, list[Span]] = field(default_factory=dict)
@@ -97,9 +99,14 @@ class Timeline:
         began: float | None = -inf
         frozen: float | None = None
         changing: float | None = None
+        dead: float | None = None
+        away = self.away.setdefault(slot, [])
         for event in events:
             if event.what == SPAWNED:
                 spawned = event
+                if dead is not None:
+                    away.append(Span(dead, event.at))
+                    dead = None
             elif event.what == READY and spawned is not None:
                 instance = str(event.facts.get("instance", ""))
                 runs.append(Run(slot, str(event.facts["life"]), len(runs), instance, Span(spawned.at)))
@@ -109,11 +116,13 @@ class Timeline:
             elif event.what == DYING:
                 began = event.at
             elif event.what == DEAD and runs:
+                dead = event.at
                 runs[-1] = replace(runs[-1], span=Span(runs[-1].span.start, event.at))
             elif event.what == FREEZING:
                 frozen = event.at
             elif event.what == THAWED and frozen is not None:
                 hurt.append(Span(frozen, event.at))
+                away.append(Span(frozen, event.at))
                 frozen = None
             elif event.what == CHANGING:
                 changing = event.at
@@ -123,6 +132,7 @@ class Timeline:
         for left in (began, frozen):
             if left is not None:
                 hurt.append(Span(left))
+        away += [Span(left) for left in (dead, frozen) if left is not None]
         self.runs[slot] = runs
         self.hurt[slot] = hurt
 
@@ -204,7 +214,7 @@ class Timeline:
 
     def is_away(self, slot: str, since: float, until: float) -> bool:
         """Whether the gateway was dead or frozen all the time."""
-        return any(span.start <= since and until <= span.end for span in self.hurt.get(slot, ()))
+        return any(span.start <= since and until <= span.end for span in self.away.get(slot, ()))
 
     def is_swapped(self, subjects: Iterable[str], start: float, end: float) -> bool:
         """Whether any of these links began or ended to lead elsewhere in between."""
