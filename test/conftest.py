@@ -7,6 +7,7 @@ hear each other. Tests that start gateways in several domains take more with `ro
 from __future__ import annotations
 
 import fcntl
+import gc
 import itertools
 import os
 import random
@@ -85,6 +86,16 @@ def ros_domain() -> Iterator[int]:
     yield domain
     os.environ["ROS_DOMAIN_ID"] = before
     _POOL.give_back(domain)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_pauses() -> None:
+    """What thousands of collected tests leave in memory is looked through no more.
+
+    It takes the garbage collector a third of a second, more than many a limit that is tested.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _domains() -> Iterator[Callable[[], int]]:
