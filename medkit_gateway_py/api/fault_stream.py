@@ -155,13 +155,17 @@ class FaultCursor:
 
 
 def counted_anew(newest: int) -> bytes:
-    """What a client is told that comes back with an id that this run has not given yet."""
+    """What a client is told that comes back with an id that this run has not given yet.
+
+    It comes with the id from which the client goes on: with its old one it would miss as many events of this run when
+    it comes back once more.
+    """
     reason = "ids are counted anew: the gateway was restarted, and what it said last may be lost"
     if newest:
-        return _lost(1, newest, reason)
-    return frame(to_json({"reason": reason, "timestamp": time.time()}), event=GAP)
+        return _lost(1, newest, reason, str(newest))
+    return frame(to_json({"reason": reason, "timestamp": time.time()}), event=GAP, number="0")
 
 
-def _lost(first: int, last: int, reason: str) -> bytes:
+def _lost(first: int, last: int, reason: str, number: str = "") -> bytes:
     data = {"lost": last - first + 1, "first_id": first, "last_id": last, "reason": reason, "timestamp": time.time()}
-    return frame(to_json(data), event=GAP)
+    return frame(to_json(data), event=GAP, number=number)

@@ -138,6 +138,21 @@ async def test_what_happened_before_is_replayed_and_a_client_resumes_where_it_wa
             # That id is of another run: none of what happened in this one has been seen.
             (gap,) = client.data("gap")
             assert (gap["first_id"], gap["last_id"], gap["lost"]) == (1, 3, 3)
+            # From there it goes on, when it comes back once more.
+            assert [one.id for one in client.events] == ["3", "4"]
+
+
+async def test_who_was_told_of_a_restart_misses_nothing_of_the_new_run() -> None:
+    a = TestGateway("a", {})
+    async with running(a):
+        async with listening(a, Last_Event_ID="7") as client:
+            await async_eventually(lambda: client.names() == ["gap"])
+            last = client.events[-1].id
+        for number in range(1, 9):
+            a.fault(f"F{number}")
+        async with listening(a, Last_Event_ID=last) as client:
+            await heard(client, "F8")
+            assert codes(client) == [f"F{number}" for number in range(1, 9)]
 
 
 async def test_only_the_last_hundred_are_replayed_and_who_comes_back_is_told_of_the_others() -> None:

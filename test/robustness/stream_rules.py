@@ -57,7 +57,9 @@ def every_event_once_and_in_order(seen: Evidence) -> Iterator[Violation]:
         events: set[tuple[object, ...]] = set()
         for one in told.heard:
             if one.number:
-                if not one.number.isdecimal() or int(one.number) <= last:
+                # The word of a restart comes with the id from which it goes on: the newest there is, 0 for none.
+                least = last if one.what == GAP else last + 1
+                if not one.number.isdecimal() or int(one.number) < least:
                     yield _wrong("back in time", f"the id {one.number} after {last}", one)
                 last = int(one.number) if one.number.isdecimal() else last
             if "life" not in one.facts:
