@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from ..entities.tree import EntityTree
 from .ages import age_ms
 from .echo import EchoFilter
 from .id_keeper import IdKeeper
-from .kept_running import kept_running
+from .kept_running import contained, kept_running
 from .merge import MergeOptions, Parts, merge, passed_over
 from .origin_keeper import OriginKeeper
 from .origins import Admitted
@@ -184,9 +184,9 @@ class Federation:
             await asyncio.gather(*tasks, self._file.stop(), return_exceptions=True)
             await self._origins.write()
             for discovery in self._discoveries:
-                await _contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
+                await contained(f"Stopping peer discovery '{discovery.name}'", discovery.stop())
             for peer in self._peers.values():
-                await _contained(f"Closing peer '{peer.name}'", peer.aclose())
+                await contained(f"Closing peer '{peer.name}'", peer.aclose())
             for client in self._closing.values():
                 client.hurry()
             await asyncio.gather(*self._closing, return_exceptions=True)
@@ -256,7 +256,7 @@ class Federation:
         self._close(old)
 
     def _close(self, client: PeerClient) -> None:
-        closing = asyncio.create_task(_contained(f"Closing peer '{client.name}'", client.aclose_when_done()))
+        closing = asyncio.create_task(contained(f"Closing peer '{client.name}'", client.aclose_when_done()))
         self._closing[closing] = client
         closing.add_done_callback(lambda done: self._closing.pop(done, None))
 
@@ -375,7 +375,7 @@ class Federation:
     async def _keep_ids(self) -> None:
         while True:
             await asyncio.sleep(MAINTENANCE_S)
-            await _contained("Keeping the ids", self._mark_and_forget())
+            await contained("Keeping the ids", self._mark_and_forget())
 
     async def _mark_and_forget(self) -> None:
         """What is listed counts as seen; what was not seen for `forget_after_s` is forgotten."""
@@ -393,10 +393,3 @@ class Federation:
             self._memory.forget(gone)
             if forgotten or gone:
                 self._dirty.set()
-
-
-async def _contained(what: str, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception:
-        _log.exception("%s failed", what)

@@ -1,4 +1,4 @@
-"""A task that must not end in silence: a fault of ours in it is logged, and it begins anew."""
+"""Work that must not end others with it, nor in silence: a fault of ours in it is logged."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ async def kept_running(what: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             _log.exception("%s failed; it begins anew in %.0f s", what, AGAIN_S)
         await anyio.sleep(AGAIN_S)
+
+
+async def contained(what: str, work: Awaitable[None]) -> None:
+    """Await `work` once; whoever awaits this goes on in any case. `what` is the beginning of a sentence."""
+    try:
+        await work
+    except Exception:
+        _log.exception("%s failed", what)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from medkit_gateway_py.aggregation import lookup
 from medkit_gateway_py.aggregation.lookup import SystemResolver, look_up
 from support.fake_peer import TestGateway, running, tree_of
-from support.waiting import async_eventually
+from support.waiting import async_eventually, eventually
 
 pytestmark = pytest.mark.anyio
 really = socket.getaddrinfo
@@ -41,10 +40,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     monkeypatch.setattr(socket, "getaddrinfo", made)
     yield made
     made.over.set()
-    deadline = time.monotonic() + 10
-    while lookup._running and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not lookup._running
+    eventually(lambda: not lookup._running, within=10)
 
 
 async def test_peers_with_names_that_hang_do_not_keep_another_from_being_found(names: Names) -> None:
